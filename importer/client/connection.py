@@ -105,7 +105,7 @@ class _WatchedResponse(http.client.HTTPResponse):
 
 
 class _Connection(HTTPConnection):
-    """Calls its client's hooks around the bytes of a request; those for a proxy's CONNECT are not the request's."""
+    """Calls its client's hooks around the bytes of a request; those for a proxy's CONNECT are none of them."""
 
     response_class: Any
     debuglevel = 0  # http.client would print token and call; whatever the class above was set to

@@ -2,11 +2,10 @@
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
@@ -18,7 +17,6 @@ from importer.errors import (
     InputUnusableError,
     NoInputError,
     StoppedError,
-    UsageError,
     most_severe,
 )
 from importer.files.export import STANDARD_INPUT, readable
@@ -27,90 +25,28 @@ from importer.ledger.ledger import Ledger
 from importer.ledger.reader import LedgerReader, held_in
 from importer.ledger.staging import Staging
 from importer.ledger.values import Staged
+from importer.pipeline.alarms import alarms
 from importer.pipeline.ending import ReadSoFar, fate_fields, row_of
 from importer.pipeline.inputs import fault_of_done, inputs_json, move_done, rejects_files
 from importer.pipeline.outlook import ask_before_sending, old_calls
+from importer.pipeline.planning import prepare_plan
 from importer.pipeline.run import Outlook, Run, epoch_of, gmt_text
-from importer.prepare.agents import AgentBook, load_agents
 from importer.prepare.cluster import installed, on_cluster, prepare_elsewhere, prepared_on
-from importer.prepare.plan import Gaps, PolicyBook, PreparePlan
 from importer.prepare.preparation import Preparation, PreparedPart, prepare_part
-from importer.prepare.zones import require_place
 from importer.processes import Workers, in_order, working
 from importer.reading.blocks import parts_of
 from importer.reading.chunks import read_chunks, verbatim_records
 from importer.records import Call, Event, EventName, Level, ResultRow, RunSummary
 from importer.results.cells import defused, read_rows
 from importer.results.file import Finished, ResultsFile, as_text, check_free, write_rejects
-from importer.settings.options import EVERY_FORMAT, Settings
-from importer.settings.values import parse_moment
 from schemas.vocabulary import ATTENDED_SINCE, SEEN_BEFORE, UNFINISHED_ROW, Outcome, Role, counted
 
 EXAMPLES = 2
 """So many calls show before they are sent how the files were read."""
-COMPARED_RUNS, FEWEST_COMPARED_RUNS = 7, 3
-"""How many runs at most and at least give the usual number of rows: the first import is often of a backlog."""
 _SHOWN_REASONS = 3
 _Kind = tuple[str, str, str, int, tuple[str, ...]]
 _Part = tuple[Detection, "Future[PreparedPart]"]
 _Prepare = partial[Iterator[_Part]]
-
-
-def prepare_plan(run: Run, detections: Sequence[Detection]) -> PreparePlan:
-    """Return the rules for preparing these files; `--since` and `--until` become moments here.
-
-    Raises ConfigurationError when a file's local times need a zone and none is given, or one without summer time
-    that no id could prove: nothing is guessed. Raises UsageError for a window that no call fits.
-    """
-    settings = run.settings
-    for detection in detections:
-        require_place(detection, settings.timezone)
-        if settings.timezone is None and detection.needs_timezone():
-            raise ConfigurationError(
-                f"{detection.path}: the times of format {detection.format.name} are local and name no zone",
-                hint="Say whose clock it is with --timezone, for example --timezone Europe/London.",
-                reason="timezone",
-            )
-    moment = datetime.fromtimestamp(run.now, UTC)
-    since, until = (
-        parse_moment(text, now=moment, timezone=settings.timezone) if text else None
-        for text in (settings.since, settings.until)
-    )
-    if since is not None and until is not None and since >= until:
-        raise UsageError(
-            f"--since {settings.since} is not before --until {settings.until}: no call starts between them",
-            hint="The window begins with --since and ends just before --until.",
-        )
-    number, user = settings.default_agent_number or "", settings.default_zohouser or ""
-    path = settings.agents
-    agents = AgentBook() if path is None else load_agents(path, settings.country, settings.encoding)
-    return PreparePlan(
-        agents=replace(agents, default_number=number, default_zohouser=user),
-        now=int(run.now),
-        timezone=settings.timezone,
-        country=settings.country,
-        trust_country=settings.trust_country,
-        site=settings.site,
-        since=since,
-        until=until,
-        states=settings.states,
-        policies=policy_book(settings, {*run.catalogue.formats, *(each.format.name for each in detections)}),
-        all_rows=settings.all_rows,
-        is_one_of_several=len(detections) > 1,
-        gaps=None if settings.max_gap is None else Gaps(settings.max_gap),
-    )
-
-
-def policy_book(settings: Settings, formats: Collection[str]) -> PolicyBook:
-    """Return every choice of policies; raises ConfigurationError where one is for none of these formats."""
-    unknown = sorted(settings.policies.keys() - {*formats, EVERY_FORMAT})
-    if unknown:
-        raise ConfigurationError(
-            f"configuration: [policies.{unknown[0]}]: there is no format of this name",
-            hint="`cdr-importer formats` lists them; put a format of your own into its folder, or take the "
-            "table out.",
-        )
-    return PolicyBook(settings, settings.policies)
 
 
 class Intake:
@@ -178,7 +114,7 @@ class Intake:
                 read = f"format {detection.format.name}, {detection.encoding}, {counted(rows, 'row')}"
                 run.listener.detail(f"{detection.path}: {read}")
         self._found.rows = self._preparation.rows
-        for alarm in list(self._alarms()):
+        for alarm in [*alarms(run, self._detections, self._found, self._plan.gaps, self._ledger)]:
             self._report(alarm)
         if isinstance(self._ledger, Ledger):
             self._ledger.note_inputs(inputs_json(self._detections, whole))
@@ -246,59 +182,6 @@ class Intake:
     def _report(self, problem: ImporterError) -> None:
         self._found.problems.append(problem)
         self._run.listener.problem(problem)
-
-    def _alarms(self) -> Iterator[ImporterError]:
-        """Yield why this is not the input expected; the run goes on, so nothing is lost, and ends with 66."""
-        settings, changed = self._run.settings, []
-        for detection in self._detections:
-            with suppress(OSError):
-                changed.append(detection.path.stat().st_mtime)
-        age = self._run.now - max(changed, default=self._run.now)
-        if settings.max_age is not None and age > settings.max_age:
-            yield NoInputError(
-                f"the newest input was last written {age / 3600:.2f} h ago, --max-age allows "
-                f"{settings.max_age / 3600:.2f} h",
-                hint="Look whether the telephone system still exports. This alarm held no rows back.",
-                reason="input_too_old",
-            )
-        if self._found.problems and not self._found.rows:
-            return  # why nothing was read is told, and outranked by no alarm
-        gaps = self._plan.gaps.until(self._plan.now) if self._plan.gaps else []
-        if settings.max_gap is not None and gaps:
-            first, last = gaps[0]
-            lasted = f"for {(last - first) / 3600:.1f} h, from {gmt_text(first)} to {gmt_text(last)} GMT"
-            others = f", the longest of {len(gaps)} gaps" if len(gaps) > 1 else ""
-            yield NoInputError(
-                f"no row {lasted if first else 'with a start that can be read'}{others}; "
-                f"--max-gap allows {settings.max_gap / 3600:.1f} h",
-                hint="Look whether an export is missing or cut. This alarm held no rows back.",
-                reason="gap_in_rows",
-            )
-        fewest, whence = self._fewest_rows()
-        if self._found.rows < fewest:
-            rows = counted(self._found.rows, "row")
-            yield NoInputError(
-                f"the input has {rows}, --min-rows expects at least {fewest:g}{whence}",
-                hint="Look whether the export is empty or cut. This alarm held no rows back.",
-                reason="too_few_rows",
-            )
-
-    def _fewest_rows(self) -> tuple[float, str]:
-        """Return how many rows --min-rows expects at least, 0 for any, and what a share is taken of."""
-        settings, limit = self._run.settings, self._run.settings.min_rows
-        if limit is None or limit.percent is None:
-            return limit.count or 0 if limit else 0, ""
-        from statistics import median
-
-        earlier: list[int] = []
-        if self._ledger is not None:
-            earlier = self._ledger.rows_of_complete_runs("import", settings.site, COMPARED_RUNS)
-        if len(earlier) < FEWEST_COMPARED_RUNS:
-            self._run.listener.detail(f"--min-rows {limit}: {len(earlier)} complete runs are too few to tell")
-            return 0, ""
-        usual = median(earlier)
-        whence = f", {limit} of {usual:g}, the median of {len(earlier)} complete runs"
-        return usual * limit.percent / 100, whence
 
     def take_in(self, results: ResultsFile) -> Outlook | None:
         """Write the rows into the results, and make every call durable as pending in the ledger, all or none.
