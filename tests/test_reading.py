@@ -22,12 +22,11 @@ from importer.formats.language import CdrFormat, Detect, Layout
 from importer.reading.chunks import (
     LONGEST_RECORD_BYTES,
     SURPLUS_CELLS,
-    TEXT,
     BadRow,
-    clean_columns,
     read_chunks,
     verbatim_records,
 )
+from importer.reading.columns import TEXT, clean_columns
 from importer.reading.scanning import OPEN_RECORD_BYTES, scan
 from importer.settings.options import Settings
 

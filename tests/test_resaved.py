@@ -19,8 +19,7 @@ from importer.formats.dates import DateOrder, is_own, own_order, year_last
 from importer.formats.detected import Detection
 from importer.formats.detection import detect
 from importer.ledger.schema import create_ledger
-from importer.prepare.damage import UUID, other_keys, plain_keys
-from importer.prepare.evidence import call_id_of
+from importer.prepare.keys import UUID, call_id_of, other_keys, plain_keys
 from importer.settings.options import Settings
 from ledgers import CREATED, opened, take
 from samples import (

@@ -16,8 +16,9 @@ import tomli
 from pydantic import BaseModel, ValidationError
 
 from importer.errors import ConfigurationError, UsageError
+from importer.formats.causes import CauseTable, word_key
 from importer.formats.faults import TomlText
-from importer.formats.language import BUILT_IN, CauseTable, CdrFormat, LookAlike, word_key
+from importer.formats.language import BUILT_IN, CdrFormat, LookAlike
 from importer.private_files import open_small, why
 from schemas.vocabulary import Verdict, counted
 

@@ -1,6 +1,6 @@
 """A cell as it was meant: without what spreadsheets, chats and address books leave around a value.
 
-`importer.reading.chunks` does the same on whole columns; a test holds the two against each other.
+`importer.reading.columns` does the same on whole columns; a test compares the two.
 """
 
 import csv

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from importer.formats.cells import Quotes, caseless
+from importer.formats.cells import Quotes
 from importer.settings.options import OPTIONS
 from importer.settings.values import outside_prefixes
 from schemas.vocabulary import Direction, Role, Verdict
@@ -59,11 +59,6 @@ Pattern = Annotated[str, AfterValidator(_sound_pattern)]
 """A regular expression, which Python's own `re` understands and Arrow's RE2."""
 
 
-def word_key(word: str) -> str:
-    """Return a status word in the form in which words are compared: without case, spaces, `-` and `_`."""
-    return re.sub(r"[\s_-]+", "", caseless(word))
-
-
 def named_group(extract: str) -> str:
     """Return an ``extract`` with its one group named ``value``, as RE2 in Arrow wants it."""
     return re.sub(r"(?<!\\)\((?!\?)", "(?P<value>", extract, count=1)
@@ -84,11 +79,13 @@ Extract = Annotated[Pattern, AfterValidator(_one_group)]
 """A regular expression whose one group is what is wanted."""
 
 
-class _Table(BaseModel):
+class Table(BaseModel):
+    """A table of a TOML file: frozen, and without keys that are not known."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class PolicySpec(_Table):
+class PolicySpec(Table):
     """The policies that a format sets, each read as the option of its name; None where it says nothing."""
 
     cancelled_ring_seconds: int | None = None
@@ -109,7 +106,7 @@ ZONE_SOURCES: Final = ("option", "value")
 """Where the zone of naive times comes from, when the format does not name an IANA zone itself."""
 
 
-class Test(_Table):
+class Test(Table):
     """One condition on one column; every part that is given must hold.
 
     Words and other columns are compared without letter case.
@@ -136,7 +133,7 @@ Tests = Mapping[
 """Column -> condition; all must hold. A text or list of texts stands for ``any_of``."""
 
 
-class FileSpec(_Table):
+class FileSpec(Table):
     """How the file is written down; ``columns`` by position stand in a file without header."""
 
     header: bool = True
@@ -160,7 +157,7 @@ class FileSpec(_Table):
         return self
 
 
-class Layout(_Table):
+class Layout(Table):
     """One order of the columns of an export without header."""
 
     columns: tuple[str, ...]
@@ -168,14 +165,14 @@ class Layout(_Table):
     open_end: bool = False
 
 
-class Detect(_Table):
+class Detect(Table):
     """What must hold for a file to be of this format, beyond its columns being there."""
 
     patterns: Mapping[str, Pattern] = Field(default_factory=dict)
     forbidden: Texts = ()
 
 
-class Source(_Table):
+class Source(Table):
     """A value taken from a column: all of it, or the one group of ``extract``, empty without a match.
 
     The agents file may list it under any key; with ``country_code`` digits become ``+44 7700...``.
@@ -194,7 +191,7 @@ class Source(_Table):
         return (self.column, *filter(None, (self.country_code, self.end_of)), *self.when, *compared)
 
 
-class EndpointRule(_Table):
+class EndpointRule(Table):
     """What proves a role; proofs outrank ``unproved``, and ``contradicted`` outranks those of a telephone."""
 
     of: str
@@ -203,14 +200,14 @@ class EndpointRule(_Table):
     where_any: Tests = Field(default_factory=dict)
 
 
-class DirectionRule(_Table):
+class DirectionRule(Table):
     """Rows for which ``when`` holds went this way; ``unknown`` rejects them without asking the rules below."""
 
     when: Tests
     value: Direction | Literal["unknown"] = Field(alias="is")
 
 
-class OutcomeRule(_Table):
+class OutcomeRule(Table):
     """Either a decision or a look-up of a column's word in ``words`` and ``table``.
 
     An empty cell hands the row to the rule below; where none decides, the row is rejected for the word above.
@@ -239,7 +236,7 @@ CUT_EPOCH = r"(?:.+-)?(\d{9,10})"
 """An id of an epoch and a count, such as Asterisk's, of which a spreadsheet program has cut the count."""
 
 
-class TimeSpec(_Table):
+class TimeSpec(Table):
     """The start of the call: columns, how it is written, and whose clock it is.
 
     A time of zone ``value`` without an offset is rejected unless the operator gives ``--timezone``. What
@@ -299,7 +296,7 @@ class TimeSpec(_Table):
         return int(digits) if re.fullmatch("[0-9]{1,18}", digits) else None
 
 
-class NumberSpec(_Table):
+class NumberSpec(Table):
     """What digits without ``+`` mean in this export; never guessed row by row."""
 
     plain_digits: str = Field(default="national", pattern="^(national|international)$")
@@ -307,7 +304,7 @@ class NumberSpec(_Table):
     extension: Pattern = DEFAULT_EXTENSION
 
 
-class CallSpec(_Table):
+class CallSpec(Table):
     """Which columns make the call.
 
     Rows with one id share one of the columns ``same`` at least, as long as the id is sound. Without ``row`` rows
@@ -347,7 +344,7 @@ class CallSpec(_Table):
         return self
 
 
-class Shape(_Table):
+class Shape(Table):
     """By what a file is recognised: its columns, how it is written down, and what its cells look like."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -505,22 +502,3 @@ class CdrFormat(Shape):
             names.update(each)
             names.update(name for test in each.values() for name in (test.equals, test.differs) if name)
         return names if self.file.spill is None else {*names, self.file.spill}
-
-
-class Cause(_Table):
-    """What a word of a cause table means, where it may depend on whether the far end rang or talked."""
-
-    otherwise: Verdict
-    rang: Verdict | None = None
-    talked: Verdict | None = None
-
-
-class CauseTable(_Table):
-    """The words of one vocabulary of outcomes, each with its meaning; the first of equal words counts."""
-
-    name: str = ""
-    title: str = ""
-    words: Mapping[
-        str,
-        Annotated[Cause, BeforeValidator(lambda value: {"otherwise": value} if isinstance(value, str) else value)],
-    ]

@@ -131,7 +131,7 @@ class LedgerWriter(LedgerReader):
             self._begin_wal_anew()
 
     def _require_own_files(self) -> None:
-        """Raise `LedgerError` where the ledger was replaced or its -wal file deleted since the run began."""
+        """Raise `LedgerError` where a file of the ledger was replaced or deleted; begin a new -wal in its turn."""
         with self._guard:
             is_whole = False
             with suppress(OSError):

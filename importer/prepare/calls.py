@@ -11,10 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from importer.prepare.agents import Agent
-from importer.prepare.damage import UUID, grouped_keys, other_keys, zeros_behind
-from importer.prepare.evidence import call_id_of
 from importer.prepare.groups import LINES_PER_FILE, NO_START, SKIPPED_FOR, Decision, Rows
 from importer.prepare.hints import call_hint
+from importer.prepare.keys import UUID, call_id_of, grouped_keys, other_keys, zeros_behind
 from importer.prepare.plan import PreparePlan, Rules
 from importer.prepare.rows import STATE_OF
 from importer.reading.conditions import joined

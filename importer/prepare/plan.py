@@ -8,7 +8,8 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from importer.formats.language import CauseTable, CdrFormat
+from importer.formats.causes import CauseTable
+from importer.formats.language import CdrFormat
 from importer.prepare.agents import AgentBook
 from importer.prepare.index import INDEX_ROWS
 from importer.reading.chunks import CHUNK_ROWS

@@ -9,24 +9,16 @@ import pandas as pd
 
 from importer.formats.language import Test
 from importer.formats.resaved import POINTED_ID
-from importer.prepare.damage import PLUS, UUID, plain_keys, without_decimals, zeros_behind
+from importer.prepare.damage import without_decimals
 from importer.prepare.endpoints import Endpoints
-from importer.prepare.evidence import (
-    DECIDED,
-    add_evidence,
-    add_zone_evidence,
-    call_id_of,
-    call_keys,
-    derived_of,
-    known_starts,
-    with_texts,
-    zone_evidence_of,
-)
+from importer.prepare.evidence import add_evidence, conditions_on
 from importer.prepare.file_evidence import FileEvidence
 from importer.prepare.groups import INDEX_ROW, JOIN, LINES_PER_FILE, NO_START, Keys, Rank, Rows
 from importer.prepare.hints import keyless_hint, value_hints
 from importer.prepare.index import Index
+from importer.prepare.keys import PLUS, UUID, call_id_of, call_keys, plain_keys, zeros_behind
 from importer.prepare.plan import Rules
+from importer.prepare.starts import DECIDED, add_zone_evidence, known_starts, zone_evidence_of
 from importer.reading.chunks import Chunk
 from importer.reading.conditions import Coded, Conditions, Flags, joined
 from schemas.call import customer_schema, numbers_only
@@ -99,12 +91,12 @@ class RowPreparer:
         evidence.filled |= {name for name in empty if (frame[name] != "").any()}
         conditions = self._conditions(frame)
         if evidence.gaps is not None:
-            evidence.gaps.add(known_starts(frame, conditions, self.rules))
+            evidence.gaps.add(known_starts(conditions, self.rules))
         kept_out = self._kept_out(frame, conditions)
         rows = frame.loc[~kept_out]
         conditions = conditions.select(~kept_out.to_numpy(), rows)
         texts = self.rules.format.text_columns() & self.rules.format.derived.keys()
-        rows = with_texts(rows, conditions, texts - self._late)
+        rows = conditions.with_texts(texts - self._late)
         if evidence.zone is not None:
             add_zone_evidence(evidence.zone, rows, self.rules)
         rows = add_evidence(rows, conditions, self.rules)
@@ -131,14 +123,14 @@ class RowPreparer:
 
     def _conditions(self, frame: pd.DataFrame) -> Conditions:
         """Return the conditions on a chunk with its derived columns, made by what its rows prove too."""
-        conditions, endpoints = derived_of(frame, self.rules), self.evidence.endpoints
+        conditions, endpoints = conditions_on(frame, self.rules), self.evidence.endpoints
         if self._is_second or not endpoints.rules:
             return conditions
         endpoints.add(conditions)
         roles = endpoints.roles()
         if roles != self.rules.extensions.roles:
             self.rules = replace(self.rules, extensions=replace(self.rules.extensions, roles=roles))
-            conditions = derived_of(frame, self.rules)
+            conditions = conditions_on(frame, self.rules)
         self.evidence.first_roles = self.evidence.first_roles or [self.rules.extensions.roles]
         return conditions
 
@@ -164,7 +156,7 @@ class RowPreparer:
         decides = call.incoming_decides or evidence.indexes_leads
         columns = self.rules.format.id_columns()
         if decides or self.rules.plan.all_rows:  # the ids of rows that stay out are read too
-            with_texts(frame, conditions, columns & self.rules.format.derived.keys())
+            conditions.with_texts(columns & self.rules.format.derived.keys())
         if decides:
             tied = call_keys(frame.loc[deciding, [*columns]], self.rules.format)["key"] != ""
             kept_out.loc[tied.index[tied]] = False
@@ -198,7 +190,7 @@ class RowPreparer:
             conditions.column(name)
         asked = {call.customer, call.sent_number, *rules.format.origins(call.customer)} & {*rows}
         some = rows.loc[with_state, [*asked, "call.said", "call.problem"]]
-        some = with_texts(some, conditions.select(with_state.to_numpy(), some), self._late)
+        some = conditions.select(with_state.to_numpy(), some).with_texts(self._late)
         dialled = pd.DataFrame(
             {
                 "customer_number": some[call.customer],
@@ -279,7 +271,7 @@ class RowPreparer:
             return np.empty(0, INDEX_ROW)
         rows = damaged.reset_index(drop=True)
         derived = self.rules.format.id_columns() & self.rules.format.derived.keys()
-        rows = with_texts(rows, derived_of(rows, self.rules), derived)
+        rows = conditions_on(rows, self.rules).with_texts(derived)
         keys = call_keys(rows, self.rules.format)["key"].drop_duplicates()
         keys = keys[keys.str.match(f"i.{{{shortest_id},}}")]
         index = np.zeros(len(keys), INDEX_ROW)

@@ -1,7 +1,7 @@
 """The conditions of a format on whole columns at once, and the values it takes out of them."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from typing import Self
@@ -192,6 +192,12 @@ class Conditions:
     def text(self, name: str) -> pd.Series:
         """Return a column as text, row by row."""
         return self.column(name).text(self.frame.index)
+
+    def with_texts(self, names: Iterable[str]) -> pd.DataFrame:
+        """Return the frame, to which these derived columns are added as text."""
+        for name in names:
+            self.frame[name] = self.text(name)
+        return self.frame
 
     def value(self, source: Source, rows: Flags | None = None) -> Coded:
         """Return the value that a source takes out of its column, for these rows at least."""
