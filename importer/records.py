@@ -100,7 +100,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class ResultRow:
-    """One line of the results file: `RESULT_COLUMNS`, and what tells a rejected row from others (``content``)."""
+    """One line of the results file: `RESULT_COLUMNS`, and what distinguishes rejected rows (``content``)."""
 
     place: Place
     outcome: Outcome

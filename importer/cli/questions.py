@@ -127,7 +127,7 @@ def _meanings(said: Said, kind: str) -> list[tuple[str, str]]:
 
 
 def _questions(draft: Draft, causes: Mapping[str, CauseTable], said: Said) -> Iterator[Question]:
-    """Yield the questions as far as the answers before them tell which, first those that a column answers."""
+    """Yield the questions as far as the answers so far decide which, first those that a column answers."""
     number_of = {name: str(number) for number, name in enumerate(draft.columns, start=1)}
     starts = {" ".join(number_of[name] for name in names): names for names in draft.starts()}
     yield Question("columns", "When it began (date and clock apart: two numbers, as 2 3)", starts, _only(starts))
@@ -194,7 +194,7 @@ def _about_outcomes(draft: Draft, causes: Mapping[str, CauseTable], said: Said) 
 
 
 def _about_words(kind: str, draft: Draft, said: Said, likely: Mapping[str, str]) -> Iterator[Question]:
-    """Yield a question for each word of the column that tells ``kind``, the first with what words can mean."""
+    """Yield a question for each word of the column of a ``kind``, the first with what words can mean."""
     values = _numbered(MEANINGS[kind])
     numbers = {meant: number for number, (meant,) in values.items()}
     remarks = aligned((), [(f"  {number}", meant, REMARKS.get(meant, "")) for meant, number in numbers.items()])

@@ -35,9 +35,9 @@ RESERVED_NAMES = frozenset({"list", "new", "test"})
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Formats and cause tables by name; ``own`` and ``own_causes`` name those the user's folder has a file of.
+    """Formats and cause tables by name; ``own`` and ``own_causes`` name those that the user's folder has.
 
-    ``lookalikes`` are files that no format fits and that are refused by name.
+    ``lookalikes`` are kinds of export without calls, which are refused by name.
     """
 
     formats: Mapping[str, CdrFormat]
@@ -72,7 +72,7 @@ def user_folder() -> Path:
 
 
 def own_folders(config: Path | None) -> tuple[Path, ...]:
-    """Return `user_folder` and, where it is another, that of the config file in force, which outranks it."""
+    """Return the folders of own formats: `user_folder`, and the config file's own, which outranks it."""
     beside = () if config is None else (config.resolve().parent,)  # README's night has a link to it
     return tuple({folder.resolve(): folder for folder in (user_folder(), *beside)}.values())
 
@@ -162,7 +162,7 @@ def _own_file(path: Path) -> TomlText:
 
 @cache
 def _shipped() -> tuple[tuple[CauseTable, ...], tuple[CdrFormat, ...], tuple[LookAlike, ...]]:
-    """Return what the program itself brings."""
+    """Return the cause tables, formats and look-alikes of the program itself."""
     return _load_all("causes", CauseTable), _load_all("formats", CdrFormat), _load_all("lookalikes", LookAlike)
 
 

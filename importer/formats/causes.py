@@ -17,7 +17,7 @@ def word_key(word: str) -> str:
 
 
 class Cause(Table):
-    """What a word of a cause table means, where it may depend on whether the far end rang or talked."""
+    """The meaning of a word of a cause table, which may depend on whether the far end rang or talked."""
 
     otherwise: Verdict
     rang: Verdict | None = None

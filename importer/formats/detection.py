@@ -162,7 +162,7 @@ def _detect(
 
 
 def _require_text(text: str, encoding: str | None, shown: str) -> None:
-    """Raise InputUnusableError where nothing stands in a file, or another encoding than it was read in."""
+    """Raise InputUnusableError for an empty file, and for UTF-16 that was read as UTF-8."""
     if not text.strip("\ufeff \t\r\n"):
         raise InputUnusableError(
             f"{shown} is empty", hint="An export of a day without calls has at least its header line."
@@ -328,9 +328,9 @@ def _unfit(
     settings: Settings,
     lookalikes: Sequence[LookAlike],
 ) -> InputUnusableError:
-    """Return the error of a file that no format fits, with the three that it misses least, the nearest first.
+    """Return the error of a file that no format fits; it names the three nearest formats.
 
-    A format that shares a word or two only is none of them, unless the operator named it.
+    A format is near from `NEAR_SHARE` on, and where the operator named it.
     """
     if alike := next((each for each in lookalikes if _match(sample, each, settings)), None):
         return InputUnusableError(f"{file.shown} is a {alike.title}: {alike.why}", hint=alike.todo)
@@ -345,7 +345,7 @@ def _unfit(
     if not best and sample.text.lstrip("\ufeff \t\r\n").upper().startswith("INSERT INTO "):
         return sql_dump(file.shown)
     # A value with digits in a row may be a telephone number: it is not shown.
-    header = [cell.strip() for cell in outline_of(sample, settings.delimiter)[3][:12]]
+    header = [cell.strip() for cell in outline_of(sample, settings.delimiter).header[:12]]
     shown = ", ".join(cell[:40] for cell in header if re.fullmatch(r"[^\d\n]{1,40}\d?", cell))
     named = f"is not of format {formats[0].name}, which --format or the config file names"
     what = named if settings.format else "is of no format known here"

@@ -159,7 +159,7 @@ class Draft:
     columns: Mapping[str, Column]
 
     def starts(self) -> dict[tuple[str, ...], tuple[str, ...]]:
-        """Return what can be the start, a column or two of date and clock, with the layouts of its times."""
+        """Return the columns that can be the start, one or date and clock, with the layouts of their times."""
         of = {name: column.layouts for name, column in self.columns.items() if column.layouts}
         dates, clocks = ([name for name in of if {*of[name]} & {*some}] for some in (_DATES, _CLOCKS))
         whole = [(name,) for name in of if name not in (*dates, *clocks)]
@@ -292,13 +292,13 @@ def meanings_in(causes: Mapping[str, CauseTable]) -> dict[str, dict[str, list[st
 
 
 def agreed(found: Mapping[str, Sequence[str]]) -> str:
-    """Return what a word means where two tables or more know it and all say the same, else TODO."""
+    """Return the meaning of a word if at least two tables have it and all agree, else TODO."""
     meant = [each for each, tables in found.items() if each in {*Verdict} and len(tables) > 1]
     return meant[0] if len(found) == len(meant) == 1 else "TODO"
 
 
 def _outcomes(columns: Collection[Column], causes: Mapping[str, CauseTable]) -> Iterator[str]:
-    """Yield a rule for each column of which the cause tables know most cells, or one that is open."""
+    """Yield a rule for each column whose cells are mostly words of the cause tables, or one with open points."""
     meanings, is_open = meanings_in(causes), True
     for column in columns:
         # One or two letters are codes of some system or another, and one word for all rows says nothing.

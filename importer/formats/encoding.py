@@ -1,4 +1,4 @@
-"""Which encoding a file is in: by byte order mark, then UTF-8 strictly, then what format or operator say."""
+"""Which encoding a file is in: by byte order mark, then UTF-8 strictly, then as format or operator name it."""
 
 import codecs
 

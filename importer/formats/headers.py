@@ -17,7 +17,7 @@ LEAST_SHARE_OF_COLUMNS = 0.6
 """So many of its columns a header names that another program has written for a format without one."""
 
 _UNIT = re.compile(r"[(\[{,;/]| - |_[xy]$|\.[0-9]$")
-"""What stands between the name of a column and its unit, as in `Duration (min)`, or what a merge in pandas adds."""
+"""What stands between the name of a column and its unit (`Duration (min)`), or what a merge in pandas adds."""
 
 
 def header_positions(

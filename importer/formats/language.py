@@ -35,7 +35,7 @@ Texts = Annotated[tuple[str, ...], _ONE_OR_MORE]
 """One text or a list of texts."""
 
 BUILT_IN = {"patterns": "sound"}
-"""Context that says of a format that it is built in: the tests look at its patterns and times, a run does not."""
+"""Validation context of the built-in formats: the tests check their patterns and times, and a run does not."""
 
 
 def _sound_pattern(pattern: str, info: ValidationInfo) -> str:
@@ -201,7 +201,7 @@ class EndpointRule(Table):
 
 
 class DirectionRule(Table):
-    """Rows for which ``when`` holds went this way; ``unknown`` rejects them without asking the rules below."""
+    """The direction of rows for which ``when`` holds; ``unknown`` rejects them whatever the next rules decide."""
 
     when: Tests
     value: Direction | Literal["unknown"] = Field(alias="is")
@@ -210,7 +210,7 @@ class DirectionRule(Table):
 class OutcomeRule(Table):
     """Either a decision or a look-up of a column's word in ``words`` and ``table``.
 
-    An empty cell hands the row to the rule below; where none decides, the row is rejected for the word above.
+    A row with an empty cell goes to the next rule. Where none decides, it is rejected for the unknown word.
     """
 
     when: Tests = Field(default_factory=dict)
@@ -239,8 +239,8 @@ CUT_EPOCH = r"(?:.+-)?(\d{9,10})"
 class TimeSpec(Table):
     """The start of the call: columns, how it is written, and whose clock it is.
 
-    A time of zone ``value`` without an offset is rejected unless the operator gives ``--timezone``. What
-    ``zone_column`` names outranks ``zone`` where it is filled.
+    A time of zone ``value`` without an offset is rejected unless the operator gives ``--timezone``. A zone in
+    ``zone_column`` outranks ``zone``.
     """
 
     columns: Texts
@@ -279,10 +279,10 @@ class TimeSpec(Table):
         return self
 
     def made_at(self, id_text: str, *, is_cut: bool) -> int | None:
-        """Return the epoch second at which the id of a row was made, None where it does not tell.
+        """Return the epoch second at which the id of a row was made, None for an id without a clock.
 
         A ``filetime`` is a 64-bit count of 100 ns since 1601 ([MS-DTYP] 2.3.3), written in hexadecimal digits.
-        With ``is_cut`` ids are also read of which a spreadsheet program left whole seconds.
+        With ``is_cut`` ids are also read from which a spreadsheet program has cut the fraction of the second.
         """
         pattern, digits = self.evidence.extract if self.evidence else None, id_text
         if pattern is not None:
@@ -429,7 +429,7 @@ class CdrFormat(Shape):
     def used_columns(self) -> tuple[str, ...]:
         """Return the columns of the file that preparing needs, in the order of the file.
 
-        Where nothing else tells the rows of a call apart, those by which a file is recognised are among them.
+        Where no columns are named that distinguish rows, those by which a file is recognised are among them.
         """
         used = self._references() if self.call.row else {*self._references(), *self.detect.patterns}
         return tuple(name for name in self.read_columns() if name in used)
@@ -456,7 +456,7 @@ class CdrFormat(Shape):
         return time.zone == "option" and time.zone_default is None and time.zone_column not in columns
 
     def id_columns(self) -> set[str]:
-        """Return the columns that tell one call from another, and those of the file that they are taken from."""
+        """Return the columns that make the key of a call, and those of the file that these are taken from."""
         names = {*self.call.unique_by, *(name for candidate in self.call.id for name in candidate)}
         return names.union(*map(self.origins, names))
 
@@ -466,7 +466,7 @@ class CdrFormat(Shape):
         return tuple(dict.fromkeys(origin for name in names for origin in self.origins(name)))
 
     def text_columns(self) -> set[str]:
-        """Return the columns whose cells preparing reads as they are, beside testing them."""
+        """Return the columns whose cells preparing reads itself; of the others only conditions are evaluated."""
         call, time = self.call, self.time
         singles = [call.ring_seconds, call.talk_seconds, call.duration_seconds, call.answer_time, call.zohouser]
         singles += [call.voiceuri, call.sent_number, time.zone_column, *(rule.column for rule in self.outcome)]

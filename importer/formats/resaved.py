@@ -77,7 +77,7 @@ def rewriting_of(detection: Detection, asked: str | None) -> Rewriting | None:
         anew = sum(is_rewritten(text, wanted) for text in texts)
         is_rewritten_mostly |= anew > sum(is_own(text, wanted) for text in texts)
         for text in texts:
-            first_rows.look(0, text)
+            first_rows.add(0, text)
     is_contrary = own is not None and bool(first_rows.proofs) and own not in first_rows.proofs
     is_asked = first_rows.open is not None and chosen not in (None, own)
     if not (is_rewritten_mostly or is_contrary or is_asked):
@@ -92,7 +92,7 @@ def rewriting_of(detection: Detection, asked: str | None) -> Rewriting | None:
             id_text = next(filter(None, (plain_cell(cells[place]) for place in ids if place < len(cells))), "")
             epoch = spec.made_at(id_text, is_cut=True)
             for place in (place for place in places if place < len(cells)):
-                seen.look(line, plain_cell(cells[place]), epoch)
+                seen.add(line, plain_cell(cells[place]), epoch)
     ends = detection.format.call.end_time
     for name, some in zip(ends, column_layouts(spec.formats, len(ends)), strict=False):
         layouts |= {origin: some for origin in detection.format.origins(name) if origin in detection.positions}

@@ -1,4 +1,4 @@
-r"""The beginning of a file, split in each way in which it may be written down, and what shows in it.
+r"""The beginning of a file, split into records in each way in which it may be written down.
 
 Totals and what database clients print are no rows of any export, though they stand among them. Sources: psql's
 PrintQuery and `\timing`, the mysql and MariaDB clients (`-t`, `tee`), MySQL Workbench, sqlcmd and SQL*Plus, whose
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from importer.files.export import ExportFile
 from importer.formats.cells import Dialect, Quotes, caseless, numbered_records, plain_cell
@@ -185,14 +185,23 @@ def spilled(cells: Sequence[str], field_count: int, spill: int | None) -> tuple[
     return (*cells[:spill], " ".join(cells[spill:behind]), *cells[behind:])
 
 
-def outline_of(sample: Sample, delimiter: str | None) -> tuple[str, int, int | None, tuple[str, ...]]:
-    """Return what shows in a sample of no known format: delimiter, cells of most records, header's line and cells.
+class Outline(NamedTuple):
+    """The layout of a file of no known format: how many cells most records have, and which line is the header."""
 
-    ``delimiter``, else its line `sep=;`, divides the records; it is "" where each record is one cell. A record
-    names columns that is as wide as the rows, all different, with hardly anything like a value.
+    delimiter: str
+    width: int
+    header_line: int | None
+    header: tuple[str, ...]
+
+
+def outline_of(sample: Sample, delimiter: str | None) -> Outline:
+    """Return the layout of a sample; its delimiter is "" where each record is one cell.
+
+    ``delimiter``, else that of its line `sep=;`, divides the records. The header is the first record that is as
+    wide as most, whose cells differ from each other and hardly ever look like values.
     """
     named = delimiter or sample.separator
-    best: tuple[str, int, int | None, tuple[str, ...]] = (named, 1, None, ())
+    best = Outline(named, 1, None, ())
     best_score = (0.0, 1)
     for mark in (named,) if named else RESAVED_DELIMITERS:
         records = sample.records(Dialect(mark, Quotes.DOUBLED))
@@ -201,14 +210,14 @@ def outline_of(sample: Sample, delimiter: str | None) -> tuple[str, int, int | N
         score = (round(count / max(widths.total(), 1), 1), width)
         if width <= 1 or score <= best_score:
             continue
-        best, best_score = (mark, width, None, ()), score
+        best, best_score = Outline(mark, width, None, ()), score
         for line, cells in records[:HEADER_RECORDS]:
             filled = [cell.strip() for cell in cells if cell.strip()]
             values = [cell for cell in filled if re.search(_LIKE_A_VALUE, cell)]
             is_full = len(cells) == width and len(filled) >= max(2, width // 2)
             is_varied = len({*map(column_key, filled)}) >= len(filled) - 1
             if is_full and is_varied and len(values) <= len(filled) // 10:
-                best = (mark, width, line, cells)
+                best = Outline(mark, width, line, cells)
                 break
     return best
 

@@ -74,7 +74,7 @@ class Ledger(LedgerWriter):
 
     def keep_listed(self, most: int = MOST_LISTED) -> None:
         """Remember the rejected rows of this staging, of all only the ``most`` that were listed last."""
-        # The last that a run does: one that died told nobody of them.
+        # The last write of a run: the results of one that died did not list them.
         with self._transaction() as connection:
             keep = "INSERT OR REPLACE INTO listed_rows SELECT fingerprint, ? FROM temp.listed"
             connection.execute(keep, (self._now(),))

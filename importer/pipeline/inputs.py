@@ -28,7 +28,7 @@ def detect_inputs(run: Run, named: NamedFiles, problems: list[ImporterError]) ->
 
     Where there is enough for processes, the server that will fork them is begun before it is needed.
     """
-    with suppress(OSError):  # which the detection will tell
+    with suppress(OSError):  # which detection reports
         sizes = [path.stat().st_size for path in named.paths if path.is_file()]
         if run.processes(len(sizes), sum(sizes)) > 1:
             begin_server()

@@ -58,7 +58,7 @@ class AgentLine:
 
 @dataclass(frozen=True, slots=True)
 class AgentBook:
-    """The agents by what an export may call them (see `caseless`), and what stands in where there is no answer."""
+    """The agents by the texts that may name them in an export (see `caseless`), and the defaults."""
 
     by_key: Mapping[str, Agent] = field(default_factory=dict)
     extensions: frozenset[str] = frozenset()
@@ -70,7 +70,7 @@ class AgentBook:
 
         The agents file decides; else, where no candidate is an extension, one that is a telephone number itself:
         beside an extension it is a caller id, which may be the company's. Else the default. The number is empty
-        when nothing answers.
+        without any.
         """
         named = [bare_extension(each) for each in candidates if each]
         listed = next((agent for text in named if (agent := self.listed(text, numbers))), Agent("", ""))

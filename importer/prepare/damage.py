@@ -23,7 +23,7 @@ _ISO_MINUTE = rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[ T][0-9]{{2}}:[0-9]{{2}}(?: ?{
 
 
 def unmeasured(durations: pd.Series) -> Flags:
-    """Say which cells hold a duration that cannot be read, or one that a spreadsheet shows as a part of a day."""
+    """Return which cells hold a duration that cannot be read, or that a spreadsheet shows as a part of a day."""
     written = ~matches(durations, "[^1-9#]*")
     lost = seconds_of(durations).isna().to_numpy() | matches(durations, "0[.]0[0-9]{4,}")
     return np.asarray(written & lost, dtype=np.bool_)
@@ -58,7 +58,7 @@ def add_unmeasured(rows: pd.DataFrame, was_cancelled: Flags, rules: Rules) -> No
 
 
 def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
-    """Add ``call.problem`` and ``call.hint`` where no id is left that tells one call from another.
+    """Add ``call.problem`` and ``call.hint`` where no id is left that distinguishes calls.
 
     A start that stands in for an id must have its seconds.
     """
@@ -93,7 +93,7 @@ def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
 
 
 def has_id_without(columns: Collection[str], rows: pd.DataFrame, cdr_format: CdrFormat) -> Flags:
-    """Say which rows have an id that is made of none of these columns."""
+    """Return which rows have an id that is made of none of these columns."""
     found = np.zeros(len(rows), dtype=np.bool_)
     for candidate in cdr_format.call.id:
         if not {*columns}.intersection(candidate):
@@ -102,7 +102,7 @@ def has_id_without(columns: Collection[str], rows: pd.DataFrame, cdr_format: Cdr
 
 
 def all_filled(cells: list[pd.Series]) -> Flags:
-    """Say in which rows none of these columns is empty."""
+    """Return in which rows none of these columns is empty."""
     return np.asarray(np.logical_and.reduce([(column != "").to_numpy() for column in cells]), dtype=np.bool_)
 
 

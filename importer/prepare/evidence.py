@@ -1,4 +1,4 @@
-"""What each row of a chunk says: where the call went, what became of it, when it started, which call it is of."""
+"""The evidence of each row of a chunk: where its call went, what became of it, when it started, its key."""
 
 from typing import Literal
 
@@ -37,7 +37,7 @@ def conditions_on(frame: pd.DataFrame, rules: Rules) -> Conditions:
 
 
 def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd.DataFrame:
-    """Return the rows of outgoing calls with what they say of the call.
+    """Return the rows of outgoing calls with their evidence.
 
     Takes the derived columns and ``call.direction``; adds ``call.rank`` (uint8, Rank; PROBLEM where anything is
     not understood), ``call.said`` (the rank of the outcome alone), ``call.start_time`` (datetime64[s], GMT),
@@ -109,14 +109,14 @@ def _look_up(
     rule: OutcomeRule,
     rules: Rules,
 ) -> npt.NDArray[np.object_] | None:
-    """Rank rows by the words of one column; return the hint of each row whose word nothing knows, else ""."""
+    """Rank rows by the words of one column; return the hint of each row whose word is in no table, else ""."""
     codes, words = pd.factorize(rows[rule.column or ""])
     known: dict[str, Cause | str] = {}
     for word, meaning in rule.words.items():
         known.setdefault(word_key(word), "next" if meaning == "next" else Cause(otherwise=Verdict(meaning)))
     for word, cause in (rules.causes[rule.table].words if rule.table else {}).items():
         known.setdefault(word_key(word), cause)
-    # Reading has taken 486.0 for 486, and an operator may have told either.
+    # Reading has made 486 of 486.0; a table of the operator may have either.
     keys = ([word_key(word) + zeros for zeros in ("", ".0", ".00")] for word in words)
     found = (next((known[key] for key in each if key in known), None) for each in keys)
     causes = [cause if word else "next" for word, cause in zip(words, found, strict=True)]
@@ -137,13 +137,13 @@ def _look_up(
         return None
     if rule.unknown == "reject":
         ranks[unknown] = Rank.PROBLEM
-    told = zip(words, causes, strict=True)
-    hints = [unknown_word_hint(word, rule, rules) if cause is None else "" for word, cause in told]
+    pairs = zip(words, causes, strict=True)
+    hints = [unknown_word_hint(word, rule, rules) if cause is None else "" for word, cause in pairs]
     return np.where(unknown, np.array(hints, dtype=object)[codes], "")
 
 
 def _rank_of(verdict: Verdict | Literal["unknown"], policies: Policies) -> Rank:
-    """Return the rank of a verdict, where a policy decides that of what it counts as."""
+    """Return the rank of a verdict, or of the verdict as which a policy counts it."""
     if verdict == "unknown":
         return Rank.PROBLEM
     counts_as = {Verdict.VOICEMAIL: policies.voicemail, Verdict.OUR_SIDE: policies.our_side}
@@ -151,7 +151,7 @@ def _rank_of(verdict: Verdict | Literal["unknown"], policies: Policies) -> Rank:
 
 
 def _count_cancelled(rows: pd.DataFrame, rules: Rules) -> None:
-    """Rank calls that the agent gave up as not answered: they rang long enough, or by policy nobody knows.
+    """Rank calls that the agent gave up as not answered if they rang long enough or, by policy, for unknown time.
 
     Where the ringing is not on record the whole call bounds it: it cannot have rung longer than it lasted.
     """

@@ -63,7 +63,7 @@ class PolicyBook:
         return Policies(cast(int, seconds), unknown, voicemail, our_side, prefix, str(extensions), str(trunks))
 
     def sources(self, cdr_format: CdrFormat) -> dict[str, tuple[Choice, str]]:
-        """Return for each policy what is in force for a format and who says so, the most particular first."""
+        """Return the value of each policy for a format and where it is set; the most particular place counts."""
         nothing = PolicyChoices()
         prefixes = cdr_format.numbers.outside_prefix or None
         of_format = cdr_format.policies.model_copy(update={"outside_prefix": prefixes})
@@ -122,9 +122,9 @@ class PreparePlan:
 
     ``now`` is the epoch second of the run's start: a call cannot start after it. Wanted are calls that start in
     [``since``, ``until``), as epoch seconds; None is open. ``all_rows`` keeps the rows that are skipped. ``held``
-    says which of some call ids the ledger holds, and whether an attended row contradicts it; None without one.
-    ``is_one_of_several``: rows of a call may stand in another file. ``trust_country``: no number speaks against
-    ``country``. ``gaps`` gets the starts of all rows, also of those that are no outgoing calls.
+    returns for the call ids that the ledger has whether an attended row contradicts it; None without a ledger.
+    ``is_one_of_several``: rows of a call may stand in another file. ``trust_country``: numbers of another
+    country are no error. ``gaps`` gets the starts of all rows, also of those that are no outgoing calls.
     """
 
     agents: AgentBook

@@ -1,4 +1,4 @@
-"""One chunk of text rows to spooled rows and index rows: everything that a row says by itself."""
+"""One chunk of text rows to spooled rows and index rows: the evidence of each row by itself."""
 
 from dataclasses import replace
 from functools import partial
@@ -31,7 +31,7 @@ SPOOLED_COLUMNS |= dict.fromkeys(("zohouser", "voiceuri", "content"), "str")
 is its place in the index (-1: decided by itself, then ``skip`` or ``reason`` and ``hint`` say how); ``customer``
 is E.164, or in its place the reason why there is none, of which ``hint`` speaks where ``reason`` is empty;
 ``agents`` the joined names under which the export knows the agent. A row that shows attended a call that the
-ledger holds as not attended has the reason `ATTENDED_SINCE`. ``content`` tells rows without a key apart."""
+ledger holds as not attended has the reason `ATTENDED_SINCE`. ``content`` distinguishes rows without a key."""
 
 STATE_OF = {Rank[state.name]: state for state in State}
 
@@ -135,7 +135,7 @@ class RowPreparer:
         return conditions
 
     def _kept_out(self, frame: pd.DataFrame, conditions: Conditions) -> pd.Series:
-        """Say which rows are of no outgoing call, as far as the row itself can tell.
+        """Return which rows are of no outgoing call, as far as the row itself shows.
 
         Adds ``call.direction``, a Direction as text, "" where no rule of the format holds, and ``call.secondary``.
         """
@@ -163,7 +163,7 @@ class RowPreparer:
         return kept_out
 
     def _held(self, rows: pd.DataFrame, conditions: Conditions) -> tuple[Flags, Flags]:
-        """Say of which rows the ledger holds the id, and which may show attended what it holds as not attended.
+        """Return of which rows the ledger has the id, and which may show attended what it has as not attended.
 
         Asked are attended rows, and rows of a state that are joined to rows with other ids: one may be attended,
         and an export that ended between them may have given the call the id of any.
@@ -186,7 +186,7 @@ class RowPreparer:
         """Add ``call.customer``, E.164 or why there is none (with ``call.hint``), for rows that matter."""
         rules, call = self.rules, self.rules.format.call
         with_state = rows["call.said"].between(Rank.BUSY, Rank.NOANSWER) | rows["call.attended_since"]
-        for name in self._late:  # of the rows that stay, which have been told apart
+        for name in self._late:  # of the rows that stay, whose distinct values are known
             conditions.column(name)
         asked = {call.customer, call.sent_number, *rules.format.origins(call.customer)} & {*rows}
         some = rows.loc[with_state, [*asked, "call.said", "call.problem"]]

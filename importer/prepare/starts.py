@@ -140,7 +140,7 @@ def _local_texts(starts: pd.Series, zone: str, spec: TimeSpec) -> pd.DataFrame:
 
 
 def _require_zone(rows: pd.DataFrame, some: pd.DataFrame, rules: Rules) -> None:
-    """Reject those of ``some`` rows that are known by their local time, which without a zone cannot be told.
+    """Reject those of ``some`` rows that are known by their local time, which is unknown without a zone.
 
     An id or key is made of it, and no id without it is there.
     """

@@ -157,9 +157,9 @@ def shown_zones(moments: Iterable[tuple[int, int]]) -> str:
 def shown_evidence(evidence: ZoneEvidence) -> list[str]:
     """Return what the ids prove as lines for a person: which offsets, and which zones have them."""
     rows = evidence.counts.total()
-    telling = sorted(offset for offset, count in evidence.counts.items() if count >= LEAST_SHARE * rows)
-    span = " to ".join(offset_text(offset) for offset in dict.fromkeys((telling[0], telling[-1])))
-    each = ", ".join(f"{offset_text(offset)} in {counted(evidence.counts[offset], 'row')}" for offset in telling)
+    frequent = sorted(offset for offset, count in evidence.counts.items() if count >= LEAST_SHARE * rows)
+    span = " to ".join(offset_text(offset) for offset in dict.fromkeys((frequent[0], frequent[-1])))
+    each = ", ".join(f"{offset_text(offset)} in {counted(evidence.counts[offset], 'row')}" for offset in frequent)
     prove = counted(rows, "row proves", "rows prove")
     return [
         f"the ids of {prove} that the clock stood at {span} ({each})",

@@ -41,7 +41,7 @@ SURPLUS_CELLS_OPEN_END = 512
 """So many cells behind the last named column are passed over where a layout has an open end."""
 
 NEIGHBOURS = 200
-"""So many rows before the last tell what its last cell looks like where the file ends in it."""
+"""The last cell of a file without a line end is compared with those of so many rows before it."""
 
 LONG_CELL, MANY_ROWS = 19, 20
 """Cells of a time or a random id are so long at least; of shorter ones so many rows must have the same length."""
@@ -66,10 +66,10 @@ class BadRow:
 class Chunk:
     """Rows of one file.
 
-    ``frame`` has ``call.line`` (int64) and one text column for each column of the format that preparing needs
-    (empty text where the cell is empty), and for one that the export lacks only where its cells are read as they
-    are. ``bad`` are the records that could not become a row. ``guessed`` has the columns of ``frame`` for these:
-    counted from the first cell, and from the last one, since what is wrong with such a record stands between.
+    ``frame`` has ``call.line`` (int64) and a text column for each column of the file that preparing needs. One
+    that the export lacks is there, empty, if preparing reads its cells itself. ``bad`` are the records that could
+    not become a row. ``guessed`` has the columns of ``frame`` for these, counted once from the first cell and once
+    from the last, since the fault of such a record stands in between.
     """
 
     frame: pd.DataFrame
@@ -187,7 +187,7 @@ def _without_spill(records: Records, detection: Detection) -> Records:
 
 
 def _unfinished(records: Records, latest: Sequence[bytes], detection: Detection) -> str:
-    """Return what is said of the last record where the end of the file cuts it off, or may do so unseen, else "".
+    """Return the hint for a last record that the end of the file cuts off, or may cut off unseen, else "".
 
     ``latest`` are the last records that were read, this one included. A last cell that the end of the file cuts
     matters where it is of an id, a number or a time: what is left would be another call, which is notified too.
@@ -271,7 +271,7 @@ def _chunk(records: Records, detection: Detection, unfinished: str) -> Chunk:
 
 
 def _torn_apart(frame: pd.DataFrame, cells: Ints, detection: Detection) -> list[int]:
-    """Return the rows with empty cells behind the last column whose start or durations are none.
+    """Return the rows with empty cells behind the last column whose start or durations cannot be read.
 
     An inner cell that holds a delimiter and is not quoted moves those behind it, and the last one may be empty.
     Spreadsheet programs give all rows as many cells as the longest one has, the header too.

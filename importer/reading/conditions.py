@@ -44,8 +44,8 @@ def bare_extension(text: str) -> str:
 class Extensions:
     """Our own internal numbers: those of the agents file (see `caseless`), and what looks like one here.
 
-    ``roles`` are those that the rows of the file prove of names. ``trunks`` is what the operator says that lines
-    to the outside are called; ``is_chosen`` says that ``pattern`` is the operator's own. Both outrank the proofs.
+    ``roles`` are those that the rows of the file prove of names. ``trunks`` is the operator's pattern of the names
+    of lines to the outside; with ``is_chosen`` ``pattern`` is the operator's too. Both outrank the proofs.
     """
 
     pattern: str
@@ -101,14 +101,14 @@ class Extensions:
 
 @dataclass(frozen=True)
 class Coded:
-    """A text column as its different values (few of them may be equal) and the place of each row's among them."""
+    """A text column as its distinct values (a few may be equal) and the place of each row's value among them."""
 
     values: pd.Series
     codes: Places
 
     @classmethod
     def of(cls, column: pd.Series) -> Self:
-        """Tell the values of a column apart."""
+        """Return a text column by its distinct values."""
         if not pc.max(pc.binary_length(arrow_of(column)), min_count=0).as_py():  # the file may lack the column
             return cls.empty(len(column))
         codes, values = pd.factorize(column)
@@ -142,13 +142,14 @@ class Coded:
 
 @dataclass(eq=False)
 class Conditions:
-    """Answers a format's conditions on one frame of text columns, each once, and takes values out of its cells.
+    """Evaluates a format's conditions on one frame of text columns, each once, and takes values out of its cells.
 
-    A regular expression on two contexts or 200 extensions costs nothing, on 30,000 cells some milliseconds;
-    telling the cells apart costs one. So all is done on the different values of a column.
+    All is done on the distinct values of a column. A regular expression on 200 extensions costs nothing, on 30,000
+    cells some milliseconds; finding the distinct ones costs one.
 
-    A column of ``derived`` is made of its sources when it is asked for, maybe for some of the rows only; ``lists``
-    says which texts the agents file lists. ``whole`` are the conditions on more rows, and which of these are here.
+    A column of ``derived`` is made of its sources when it is first used, maybe for some of the rows only.
+    ``lists`` returns whether the agents file lists a text. ``whole`` are the conditions on a larger frame, with
+    the rows of it that are here.
     """
 
     frame: pd.DataFrame
@@ -242,11 +243,11 @@ class Conditions:
             if (column, test) not in self._known:
                 if not result.any():
                     break
-                self._known[column, test] = self._answer(column, test)
+                self._known[column, test] = self._evaluated(column, test)
             result &= self._known[column, test]
         return result
 
-    def _answer(self, column: str, test: Test) -> Flags:
+    def _evaluated(self, column: str, test: Test) -> Flags:
         if test.matches is not None and self._begins_otherwise(column, test.matches):
             return np.zeros(len(self.frame), dtype=np.bool_)
         coded, extensions = self.column(column), self.extensions
@@ -313,9 +314,9 @@ class Conditions:
         return coded.with_values(pd.Series(values, dtype=_TEXT))
 
     def _begins_otherwise(self, column: str, pattern: str) -> bool:
-        """Return whether no cell of a column begins as every match of the pattern does, as far as a glance tells.
+        """Return whether no cell of a column begins with the letters with which all matches of the pattern begin.
 
-        Few files have channels called `Local/`: to look is cheaper than to tell 50,000 channels apart.
+        Few files have channels called `Local/`: this costs less than to find the distinct ones of 50,000 channels.
         """
         if column in self._coded or column not in self.frame or "|" in pattern or "(?i" in pattern:
             return False
