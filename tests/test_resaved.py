@@ -455,6 +455,8 @@ def test_calls_known_by_what_another_program_makes_of_them(
 ) -> None:
     """Numbers lose plus or zeros, dates and hours a 0, durations get one, UUIDs large letters; also in one run."""
     original = (SAMPLES / name).read_text(encoding="utf-8")
+    if known != UUID:  # which would be reason enough to look for other spellings
+        original = re.sub(UUID, lambda found: found[0].replace("-", ""), original)
     paths, plan = [tmp_path / "first", tmp_path / "second"], plan_for(name.partition("/")[0])
     for path, text in zip(paths, (original, re.sub(known, given, original)), strict=True):
         path.write_text(text, encoding="utf-8", newline="")
