@@ -125,8 +125,8 @@ def _own_errors() -> Iterator[None]:
     except FileNotFoundError as error:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
     except Exception as error:
-        said = re.sub(r"\?\S*", "?...", str(error))  # an address that a package signed
-        raise OSError(errno.EIO, f"{type(error).__name__}: {said}") from error
+        text = re.sub(r"\?\S*", "?...", str(error))  # an address that a package signed
+        raise OSError(errno.EIO, f"{type(error).__name__}: {text}") from error
 
 
 def unread_hint(path: Path) -> str:

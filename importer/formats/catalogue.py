@@ -105,8 +105,8 @@ def load_catalogue(config: Path | None = None, *folders: Path) -> Catalogue:
         keys: dict[str, str] = {}
         for word in table.words:
             if (other := keys.setdefault(word_key(word), word)) != word:
-                said = f"the same word as {other!r}, since case, spaces, - and _ do not count"
-                raise file.fault(("words", word), said, "Leave one of the two lines.")
+                fault = f"the same word as {other!r}, since case, spaces, - and _ do not count"
+                raise file.fault(("words", word), fault, "Leave one of the two lines.")
         below = causes.get(path.stem, table)
         words = {**table.words, **below.words, **table.words}  # its own words come first
         causes[path.stem] = CauseTable(name=path.stem, title=table.title or below.title, words=words)
@@ -115,8 +115,8 @@ def load_catalogue(config: Path | None = None, *folders: Path) -> Catalogue:
     for path in own_files(folders, "formats"):
         cdr_format = load_format(path, causes)
         if cdr_format.name in formats or cdr_format.name in own:
-            said = f"the format name {cdr_format.name!r} is taken"
-            raise _own_file(path).fault(("name",), said, "Give the format of your own another name.")
+            fault = f"the format name {cdr_format.name!r} is taken"
+            raise _own_file(path).fault(("name",), fault, "Give the format of your own another name.")
         own[cdr_format.name] = cdr_format
     names = frozenset(path.stem for path in own_causes)
     return Catalogue({**formats, **own}, causes, frozenset(own), lookalikes, names)

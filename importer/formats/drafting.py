@@ -314,10 +314,10 @@ def _outcomes(columns: Collection[Column], causes: Mapping[str, CauseTable]) -> 
         ]
         for word, count in words:
             found = meanings.get(word_key(word), {})
-            said = [
+            known_as = [
                 f"{each} in {', '.join(tables[:3])}{', ...' * (len(tables) > 3)}" for each, tables in found.items()
             ]
-            why = "; ".join(said) or "no cause table knows it"
+            why = "; ".join(known_as) or "no cause table knows it"
             lines.append(f"{toml_text(word)} = {toml_text(agreed(found))} # {counted(count, 'row')}; {why}")
         yield "\n".join(lines)
     if is_open:

@@ -128,10 +128,10 @@ def _decided(
             )
     if len(evidence) == 1 and (chosen or own) not in (None, *evidence):
         proved, (line, text) = next(iter(evidence.items()))
-        said = "--date-order says" if chosen else f"format {detection.format.name} has"
+        whose = "--date-order says" if chosen else f"format {detection.format.name} has"
         first = "month" if proved is DateOrder.DAY_MONTH else "day"
         raise InputUnusableError(
-            f'{shown}: line {line} "{text}" has the {proved.split("-")[0]} first, {said} the {first} first',
+            f'{shown}: line {line} "{text}" has the {proved.split("-")[0]} first, {whose} the {first} first',
             hint=f"Mend that line if it alone is wrong, or say --date-order {proved}.",
         )
     order = chosen or next(iter(evidence), None) or own

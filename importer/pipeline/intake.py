@@ -300,13 +300,13 @@ class Intake:
         mended = (Outcome.REJECTED, Outcome.REFUSED)
         for path, parts in zip(rejects_files(chosen, len(by_kind)), by_kind.values(), strict=False):
             names = {defused(as_text(str(detection.path))) for detection, _ in parts}
-            said = (
+            reasons = (
                 (row["file"], row["line"], row["reason"], row["hint"])
                 for row in islice(read_rows(results), finished.carried, None)
                 if row["file"] in names and row["outcome"] in mended and row["reason"] != UNFINISHED_ROW
             )
             try:
-                write_rejects(path, _verbatim(parts, said))
+                write_rejects(path, _verbatim(parts, reasons))
             except CannotCreateError as problem:
                 self._report(problem)
 
@@ -381,15 +381,15 @@ def _kind(detection: Detection) -> _Kind:
 
 
 def _verbatim(
-    parts: Sequence[tuple[Detection, Sequence[int]]], said: Iterator[tuple[str, ...]]
+    parts: Sequence[tuple[Detection, Sequence[int]]], reasons: Iterator[tuple[str, ...]]
 ) -> Iterator[tuple[str, tuple[str, ...] | None]]:
-    """Yield the header once, then the records of these lines verbatim, each with what is ``said`` of it."""
+    """Yield the header once, then the records of these lines verbatim, each with its reason in the results."""
     with_header = True
     for detection, lines in parts:
         try:
             for line, text in verbatim_records(detection, lines):
                 if line != detection.header_line:
-                    yield text, next(said)
+                    yield text, next(reasons)
                 elif with_header:
                     yield text, None
         except (OSError, InputUnusableError, NoInputError) as error:

@@ -131,13 +131,13 @@ def lock_wait(
 
     ``note`` gets who holds it, once; ``check`` may end the wait.
     """
-    seconds, began, said = settings.lock_wait or 0.0, clock(), set[str]()
+    seconds, began, noted = settings.lock_wait or 0.0, clock(), set[str]()
 
     def wait(held: TryLaterError) -> bool:
         check()
         left = began + seconds - clock()
-        if left > 0 and not said:
-            said.add(held.message)
+        if left > 0 and not noted:
+            noted.add(held.message)
             note(f"{held.message}; waiting for its end, {seconds:g} s at most")
         sleep(max(0.0, min(left, _LOCK_POLL_SECONDS)))
         return left > 0

@@ -230,8 +230,8 @@ def _text(path: Path, encoding: str | None, kind: str, option: str) -> str:
         with file.open_text(known) as source:
             return source.read()
     except (OSError, NoInputError) as error:
-        said = why(error, path) if isinstance(error, OSError) and error.strerror else error
-        raise _refused(f"{kind} {path} cannot be read: {said}", f"Check the path of {option}.", kind) from error
+        cause = why(error, path) if isinstance(error, OSError) and error.strerror else error
+        raise _refused(f"{kind} {path} cannot be read: {cause}", f"Check the path of {option}.", kind) from error
     except InputUnusableError as error:
         raise _refused(
             f"{kind} {path.name} cannot be read: {error.message.removeprefix(f'{path.name}: ')}",

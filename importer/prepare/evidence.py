@@ -39,10 +39,10 @@ def conditions_on(frame: pd.DataFrame, rules: Rules) -> Conditions:
 def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd.DataFrame:
     """Return the rows of outgoing calls with their evidence.
 
-    Takes the derived columns and ``call.direction``; adds ``call.rank`` (uint8, Rank; PROBLEM where anything is
-    not understood), ``call.said`` (the rank of the outcome alone), ``call.start_time`` (datetime64[s], GMT),
-    ``call.source_id`` and ``call.key`` as `call_keys` gives them, ``call.problem`` and ``call.hint``
-    (text, "" when the row is understood).
+    Takes the derived columns and ``call.direction``. Adds ``call.rank`` (uint8, Rank; PROBLEM where anything is
+    not understood), ``call.outcome_rank`` (that of the outcome alone), ``call.start_time`` (datetime64[s], GMT),
+    ``call.source_id`` and ``call.key`` as `call_keys` returns them, ``call.problem`` and ``call.hint`` (text, ""
+    when the row is understood).
     """
     rows["call.problem"] = ""
     rows["call.hint"] = ""
@@ -63,7 +63,7 @@ def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd
     add_unmeasured(rows, was_cancelled, rules)
     rows[["call.source_id", "call.key"]] = call_keys(rows, rules.format)
     add_damage(rows, rules, starts)
-    rows["call.said"] = rows["call.rank"]
+    rows["call.outcome_rank"] = rows["call.rank"]
     rows["call.rank"] = rows["call.rank"].where(rows["call.problem"] == "", np.uint8(Rank.PROBLEM))
     if unknown.any():
         attended = rows["call.rank"] == Rank.ATTENDED

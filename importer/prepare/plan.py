@@ -67,7 +67,7 @@ class PolicyBook:
         nothing = PolicyChoices()
         prefixes = cdr_format.numbers.outside_prefix or None
         of_format = cdr_format.policies.model_copy(update={"outside_prefix": prefixes})
-        said = (
+        places = (
             ("this run", self.run),
             (f"configuration, [policies.{cdr_format.name}]", self.configured.get(cdr_format.name, nothing)),
             ("the format", of_format),
@@ -75,7 +75,7 @@ class PolicyBook:
             ("default", DEFAULTS),
         )
         return {
-            name: next((value, who) for who, choices in said if (value := getattr(choices, name)) is not None)
+            name: next((value, who) for who, choices in places if (value := getattr(choices, name)) is not None)
             for name in POLICIES
         }
 

@@ -185,17 +185,17 @@ class RowPreparer:
     def _with_customer(self, rows: pd.DataFrame, conditions: Conditions) -> pd.DataFrame:
         """Add ``call.customer``, E.164 or why there is none (with ``call.hint``), for rows that matter."""
         rules, call = self.rules, self.rules.format.call
-        with_state = rows["call.said"].between(Rank.BUSY, Rank.NOANSWER) | rows["call.attended_since"]
+        with_state = rows["call.outcome_rank"].between(Rank.BUSY, Rank.NOANSWER) | rows["call.attended_since"]
         for name in self._late:  # of the rows that stay, whose distinct values are known
             conditions.column(name)
         asked = {call.customer, call.sent_number, *rules.format.origins(call.customer)} & {*rows}
-        some = rows.loc[with_state, [*asked, "call.said", "call.problem"]]
+        some = rows.loc[with_state, [*asked, "call.outcome_rank", "call.problem"]]
         some = conditions.select(with_state.to_numpy(), some).with_texts(self._late)
         dialled = pd.DataFrame(
             {
                 "customer_number": some[call.customer],
                 "sent": some[call.sent_number] if call.sent_number else "",
-                "is_invalid": some["call.said"] == Rank.INVALID,
+                "is_invalid": some["call.outcome_rank"] == Rank.INVALID,
             }
         )
         self.evidence.country.add(some[call.customer], rules.numbers)
@@ -294,7 +294,7 @@ class RowPreparer:
         columns = {
             "line": rows["call.line"],
             "slot": rows["call.slot"],
-            "rank": rows["call.said"],
+            "rank": rows["call.outcome_rank"],
             "skip": np.where(early, "outside_window", ""),
             "reason": reason.mask(rows["call.attended_since"], ATTENDED_SINCE),
             "hint": rows["call.hint"].mask(keyless, keyless_hint(self.rules)),

@@ -184,16 +184,18 @@ def require_zone(evidence: ZoneEvidence, name: str, *, must_be_proved: bool) -> 
         moment = datetime.fromtimestamp(found.epoch, UTC)
         made = f"the id of the row was made at {found.epoch} ({moment:%Y-%m-%d %H:%M:%S} GMT)"
         rows = f"told by {found.against} row{'s' if found.against > 1 else ''} of that day, {found.agreeing} agree"
-        said = f"carries a wrong offset: {made}, not at the moment it names ({rows})"
+        fault = f"carries a wrong offset: {made}, not at the moment it names ({rows})"
         hint = "Export the times without an offset, or with the right one. Nothing was sent."
         if not stated:
-            said = (
+            fault = (
                 f"is no time of {evidence.zone}: {made}, so the clock stood at {offset_text(found.proved)}, "
                 f"not at {offset_text(found.expected)} ({rows} with the zone)"
             )
             fitting = shown_zones(evidence.proved())
             hint = f"Correct --timezone. Zones that fit this file: {fitting}. Nothing was sent."
-        raise ConfigurationError(f'{name}: line {found.line}: "{found.text}" {said}', hint=hint, reason="timezone")
+        raise ConfigurationError(
+            f'{name}: line {found.line}: "{found.text}" {fault}', hint=hint, reason="timezone"
+        )
     if evidence.zone is None or not must_be_proved or not is_fixed(evidence.zone):
         return
     proved = evidence.proved()
