@@ -57,8 +57,8 @@ class Answer:
 class _Halt(BaseException):
     """Ends a request through urllib3, which would swallow or wrap an OSError.
 
-    Its argument is what a hook raised; None when the server closed a connection that rested, or talked on, before
-    the first byte of the request.
+    Its argument is what a hook raised; None when the server closed a connection that rested, or sent something
+    on it, before the first byte of the request.
     """
 
 
@@ -155,7 +155,7 @@ class _Connection(HTTPConnection):
 
 
 class _TlsConnection(_Connection, HTTPSConnection):
-    """The same under TLS, where the server may have said why it hung up in the middle of our request."""
+    """The same under TLS, where the server may have sent why it ended the connection during our request."""
 
     def send(self, data: Any) -> None:
         try:

@@ -161,7 +161,7 @@ class Ledger(LedgerWriter):
         naming the first call that is neither.
         """
         wanted = list(dict.fromkeys(call_ids))
-        said = dict.fromkeys(wanted, CallState.CLOSED)
+        decided = dict.fromkeys(wanted, CallState.CLOSED)
         with self._transaction() as connection:
             fates = self.fates(wanted)
             shown = [row[0] for row in select_in(connection, _SHOWN_ATTENDED, wanted)]
@@ -182,9 +182,9 @@ class Ledger(LedgerWriter):
                 connection.execute(upkeep.KEEP_REOPENABLE, (call_id,))
                 state, reason = (CallState.CLOSED, ATTENDED) if call_id in kept_back else _DECIDED[decision]
                 self._leave(CallState.UNCERTAIN, Receipt(call_id, state, reason=reason))
-                said[call_id] = state
+                decided[call_id] = state
             self._note_decisions(connection, wanted, decision, note, who)
-            beside.keep_said(self._path, said)
+            beside.keep_decisions(self._path, decided)
         return kept_back
 
     def reopen(self, call_ids: Sequence[str]) -> None:
@@ -202,7 +202,7 @@ class Ledger(LedgerWriter):
                 connection.execute(payload, {"call_id": call_id})
                 for statement in others:
                     expect_rows(connection.execute(statement, {"call_id": call_id}).rowcount, 1)
-            beside.keep_said(self._path, dict.fromkeys(call_ids, CallState.UNCERTAIN))
+            beside.keep_decisions(self._path, dict.fromkeys(call_ids, CallState.UNCERTAIN))
 
     def end_reopening(self) -> None:
         """Delete what `resolve` left for `reopen`: a run is about to send."""
@@ -231,7 +231,7 @@ class Ledger(LedgerWriter):
             call_ids = list(staged_at)
             # A call staged while the clock was ahead is forgotten with the others.
             at = max([self._now(), *staged_at.values()])
-            beside.keep_said(self._path, {beside.hashed(number, self._fingerprint_key): at})
+            beside.keep_decisions(self._path, {beside.hashed(number, self._fingerprint_key): at})
             stood = [fate.state for fate in self.fates(call_ids).values()]
             upkeep.scrub(connection, call_ids)
             settled = "DELETE FROM reopenable WHERE agent_number = ? OR customer_number = ?"
@@ -263,8 +263,8 @@ class Ledger(LedgerWriter):
         """Take up a ledger that was restored from a backup, by what results files report of the time since.
 
         ``reported`` names each call once. Unless it is ``complete``, every call still pending becomes `uncertain`,
-        and so do calls unknown that started before now when they are staged. What people said since the backup
-        holds again. Raises `UsageError` when the ledger is the one that the last run left.
+        and so do calls unknown that started before now when they are staged. Decisions of people since the backup
+        hold again. Raises `UsageError` when the ledger is the one that the last run left.
         """
         if self._restored is None:
             raise UsageError(
@@ -272,13 +272,13 @@ class Ledger(LedgerWriter):
                 hint="Just go on with it.",
             )
         self.recover()
-        kept, said = beside.read_generation(self._path), beside.read_said(self._path)
+        kept, decisions = beside.read_generation(self._path), beside.read_decisions(self._path)
         with self._transaction() as connection:
             run = (self._run_number, self._now(), self._fingerprint_key)
-            counts, gone = upkeep.restore(connection, run, reported, said, complete=complete)
+            counts, gone = upkeep.restore(connection, run, reported, decisions, complete=complete)
             self._note_decisions(connection, gone, Decision.CLOSE, "forgotten", "accept-restore")
             # What was corrected in Zoho is accepted still, and not to be reminded of.
-            closed = self.held([call_id for call_id, word in said.items() if word == CallState.CLOSED])
+            closed = self.held([call_id for call_id, word in decisions.items() if word == CallState.CLOSED])
             corrected = [call_id for call_id, is_reminded in closed.items() if is_reminded]
             self._note_decisions(connection, corrected, Decision.CLOSE, "restored", "accept-restore")
             generation = max(schema.kept(connection, "generation"), kept.number or 0)

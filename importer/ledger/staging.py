@@ -203,17 +203,17 @@ class Staging:
         hashes = [self._row_hash(text) for text in texts]
         query = "SELECT fingerprint, file, times FROM temp.listed WHERE fingerprint"
         met = {each: (file, times) for each, file, times in select_in(self._connection, query, hashes)}
-        told = []
+        numbered = []
         for each, (file, *_) in zip(hashes, rows, strict=True):
             before, times = met.get(each, ("", 0))
             met[each] = file, times + 1 if before == file else 1
-            told.append(self._row_hash(each + b"%d" % times) if before == file else each)
+            numbered.append(self._row_hash(each + b"%d" % times) if before == file else each)
         query = "SELECT fingerprint FROM listed_rows WHERE fingerprint"
-        known = {row[0] for row in select_in(self._connection, query, told)}
-        further = [(each, "", 0) for each in told if each not in met]
+        known = {row[0] for row in select_in(self._connection, query, numbered)}
+        further = [(each, "", 0) for each in numbered if each not in met]
         found = [(each, *where) for each, where in met.items()]
         self._connection.executemany(_NOTE_LISTED, further + found)
-        return [each in known for each in told]
+        return [each in known for each in numbered]
 
     def _row_hash(self, text: bytes) -> bytes:
         return hmac.digest(self._key, b"row " + text, "sha256")[:_FINGERPRINT_BYTES]
@@ -261,7 +261,7 @@ class Staging:
     def _take(
         self, call: Call, fingerprint: bytes, before: _Known | None, again: frozenset[CallState], writes: Writes
     ) -> Staged:
-        """Return what one call, met for the first time in this staging, comes to; note what that writes."""
+        """Return the result of staging a call that is new in this staging, and note what that writes."""
         state, seq, kept, attended_at, *fate = before or (None, None, None, "")
         outcome, standing = None, _AS_PENDING
         if before is not None:

@@ -52,14 +52,14 @@ _Prepare = partial[Iterator[_Part]]
 class Intake:
     """The input of one run: `opened`, then `read`, `take_in`, `write_rejects`."""
 
-    def __init__(self, run: Run, detections: Sequence[Detection], found: ReadSoFar) -> None:
+    def __init__(self, run: Run, detections: Sequence[Detection], so_far: ReadSoFar) -> None:
         """Find out before anything is read that the input cannot be prepared or its rejects cannot be written.
 
         Raises ConfigurationError, and CannotCreateError for a path of rejects that is taken or has no folder.
         """
         self._run = run
         self._detections = tuple(detections)
-        self._found = found
+        self._so_far = so_far
         if run.settings.rejects is not None:
             for path in rejects_files(run.settings.rejects, len({*map(_kind, detections)})):
                 check_free(path, "rejects")
@@ -83,7 +83,7 @@ class Intake:
         plan = replace(self._plan, held=ledger.held if ledger else None)
         self._held = plan.held
         with Preparation(self._run.catalogue.causes, plan) as self._preparation:
-            self._found.skipped = self._preparation.skipped
+            self._so_far.skipped = self._preparation.skipped
             yield
 
     def read(self) -> None:
@@ -113,8 +113,8 @@ class Intake:
                 run.listener.event(Event(EventName.FILE_READ, Level.INFO, facts))
                 read = f"format {detection.format.name}, {detection.encoding}, {counted(rows, 'row')}"
                 run.listener.detail(f"{detection.path}: {read}")
-        self._found.rows = self._preparation.rows
-        for alarm in [*alarms(run, self._detections, self._found, self._plan.gaps, self._ledger)]:
+        self._so_far.rows = self._preparation.rows
+        for alarm in [*alarms(run, self._detections, self._so_far, self._plan.gaps, self._ledger)]:
             self._report(alarm)
         if isinstance(self._ledger, Ledger):
             self._ledger.note_inputs(inputs_json(self._detections, whole))
@@ -180,7 +180,7 @@ class Intake:
         return self._preparation.rows - before
 
     def _report(self, problem: ImporterError) -> None:
-        self._found.problems.append(problem)
+        self._so_far.problems.append(problem)
         self._run.listener.problem(problem)
 
     def take_in(self, results: ResultsFile) -> Outlook | None:

@@ -1,4 +1,4 @@
-"""What a night needs, looked at without sending a call: one line for each thing, whatever is wrong with others."""
+"""Checks of all that a night needs, without sending a call: one line each, whatever is wrong with the others."""
 
 import os
 import shutil
@@ -43,10 +43,10 @@ _PROGRAM = "cdr-importer"
 def examine(
     settings: Settings | ImporterError, environment: Mapping[str, str], *, root: Path = Path("/")
 ) -> Iterator[Check]:
-    """Yield what is to be said of everything that a night needs, in an order in which it is mended.
+    """Yield a check of each thing that a night needs, in the order in which faults are mended.
 
-    ``settings`` may be the error that stands against them; ``root`` is the folder above etc. Raises no
-    `ImporterError` or `OSError`: each becomes the line of what it stands against.
+    ``settings`` may be the error that loading them raised; ``root`` is the folder above etc. Raises no
+    `ImporterError` or `OSError`: each becomes a check.
     """
     parts: Sequence[tuple[tuple[str, ...], Callable[[Settings], Iterator[Check]]]] = (
         (("config",), partial(_config, environment=environment)),

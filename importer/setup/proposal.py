@@ -40,7 +40,7 @@ MOST_TEXTS, MOST_ZONES = 200, 8
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What an export shows: the agents that it names, the first start (GMT text), and what it says of options.
+    """What an export shows: the agents that it names, the first start (GMT text), and values of options.
 
     ``proved`` has the values that it proves, ``evidence`` for a person what speaks for one, or why none is proved.
     """
