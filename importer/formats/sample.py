@@ -78,7 +78,7 @@ class Sample:
         self._first_line = first_line
         self._left_out = left_out
         self._split: dict[Dialect, Records] = {}
-        self._quotings: dict[str, tuple[bool, bool, bool]] = {}
+        self._quotings: dict[str, _Quoting] = {}
 
     def records(self, dialect: Dialect) -> Records:
         """Return (line, cells) of the first records, without blank ones and what a database client prints."""
@@ -113,38 +113,46 @@ class Sample:
             return
         own = Dialect(delimiter, file.quotes, file.skip_initial_space)
         anew = replace(own, quotes=Quotes.DOUBLED)
-        # Whether all quotes are those of RFC 4180, and whether a backslash takes the meaning from some: they pair
-        # in this way only. A cell that just ends in a backslash is none. The last line may be cut off.
         if delimiter not in self._quotings:
-            mark, open_cell = re.escape(delimiter), r'"(?:[^"\\]|\\(?s:.)|"")*+'
-            patterns = {  # of quoted cells and others, by the sign without which there is nothing to look for
-                '"': ('"(?:[^"]|"")*+"', f'[^{mark}"\r\n]*+'),
-                '\\"': (f'{open_cell}"', rf'(?:[^{mark}"\\\r\n]|\\(?s:.))*+'),
-            }
-            left = dict.fromkeys(patterns, "")  # what stands behind the last cell that is whole
-            for sign, (quoted, bare) in patterns.items():
-                if sign in self.text:
-                    found = re.match(rf"(?:(?:{quoted}|{bare})(?:{mark}|[\r\n]|\Z))*+", self.text)
-                    left[sign] = self.text[found.end() if found else 0 :]
-            is_plain, rest = '"' in self.text and not left['"'], left['\\"']
-            is_open = len(rest.splitlines()) <= 2 and re.fullmatch(rf"(?:{open_cell})?\\?", rest) is not None
-            # Quotes inside cells are doubled, as a spreadsheet writes them, and never bare.
-            edge = mark + r"\r\n"
-            doubled, bare = f'[^{edge}]""[^{edge}]', f'[^{edge}"]"[^{edge}"]'
-            is_doubled = re.search(doubled, self.text) is not None and not re.search(bare, self.text)
-            is_escaped = '\\"' in self.text and not is_plain and is_open
-            self._quotings[delimiter] = is_plain, is_escaped, is_doubled
-        is_plain, is_escaped, is_doubled = self._quotings[delimiter]
+            self._quotings[delimiter] = _quoting(self.text, delimiter)
+        quoting = self._quotings[delimiter]
         if file.quotes is Quotes.NONE:
-            yield from (anew, own) if is_plain else (own, anew)
-        elif is_escaped:
+            yield from (anew, own) if quoting.is_plain else (own, anew)
+        elif quoting.is_escaped:
             yield replace(own, quotes=Quotes.BACKSLASH)
         elif file.quotes is Quotes.BACKSLASH:
-            yield anew if is_plain else own
+            yield anew if quoting.is_plain else own
         elif file.quotes is Quotes.BARE:
-            yield anew if is_doubled else own
+            yield anew if quoting.is_doubled else own
         else:
             yield own
+
+
+class _Quoting(NamedTuple):
+    """How quotes stand in a text: all as RFC 4180 has them, with backslashes, or doubled inside cells."""
+
+    is_plain: bool
+    is_escaped: bool
+    is_doubled: bool
+
+
+def _quoting(text: str, delimiter: str) -> _Quoting:
+    """Return how quotes stand in a text, whose last line may be cut off."""
+    mark, open_cell = re.escape(delimiter), r'"(?:[^"\\]|\\(?s:.)|"")*+'
+
+    def behind_whole_cells(quoted: str, bare: str) -> str:
+        found = re.match(rf"(?:(?:{quoted}|{bare})(?:{mark}|[\r\n]|\Z))*+", text)
+        return text[found.end() if found else 0 :]
+
+    is_plain = '"' in text and not behind_whole_cells('"(?:[^"]|"")*+"', f'[^{mark}"\r\n]*+')
+    is_escaped = False
+    if '\\"' in text and not is_plain:  # a cell that only ends in a backslash pairs without it
+        rest = behind_whole_cells(f'{open_cell}"', rf'(?:[^{mark}"\\\r\n]|\\(?s:.))*+')
+        is_escaped = len(rest.splitlines()) <= 2 and re.fullmatch(rf"(?:{open_cell})?\\?", rest) is not None
+    edge = mark + r"\r\n"
+    doubled, bare = f'[^{edge}]""[^{edge}]', f'[^{edge}"]"[^{edge}"]'
+    is_doubled = re.search(doubled, text) is not None and not re.search(bare, text)
+    return _Quoting(is_plain, is_escaped, is_doubled)
 
 
 def sample_text(file: ExportFile, encoding: str) -> tuple[str, bool]:
