@@ -208,26 +208,11 @@ class Conditions:
             if not rows.any():
                 return Coded.empty(len(self.frame))
         found = self._extracted(source.column, source.extract, rows)
+        index = self.frame.index
         if source.country_code is not None:
-            cells, code_cells = found.text(self.frame.index), self.text(source.country_code)
-            texts, codes = (arrow_of(column).combine_chunks() for column in (cells, code_cells))
-            plus, space, nothing = (pa.scalar(text, pa.large_string()) for text in ("+", " ", ""))
-            international = pc.binary_join_element_wise(plus, codes, space, texts, nothing)
-            is_national = pc.and_(  # what is not of digits alone stays, and so does ``+...``
-                pc.match_substring_regex(texts, pattern=r"^[0-9(][0-9 ()./-]*$"), pc.not_equal(codes, "")
-            )
-            joined_texts = pa.chunked_array([pc.if_else(is_national, international, texts)])
-            found = Coded.of(text_series(joined_texts, self.frame.index))
+            found = Coded.of(_with_country_code(found.text(index), self.text(source.country_code)))
         if source.end_of is not None:
-            cells, longer = found.text(self.frame.index), self.text(source.end_of)
-            texts, others = (arrow_of(column).combine_chunks() for column in (cells, longer))
-            cut = pc.subtract(pc.utf8_length(others), pc.utf8_length(texts))
-            could_be = pc.fill_null(pc.and_(pc.greater(cut, 0), pc.not_equal(texts, "")), False)
-            keeps = np.zeros(len(cells), dtype=np.bool_)
-            places = np.flatnonzero(could_be.to_numpy(zero_copy_only=False))
-            pairs = zip(others.take(places).to_pylist(), texts.take(places).to_pylist(), strict=True)
-            keeps[places] = [other.endswith(text) for other, text in pairs]  # few: most rows have equal cells
-            found = Coded.of(cells.where(keeps, ""))
+            found = Coded.of(_ends_of(found.text(index), self.text(source.end_of)))
         if source.agent and self.lists is not None:  # it counts where the agents file lists it
             listed = [text if self.lists(text) else "" for text in found.values]
             found = found.with_values(pd.Series(listed, dtype=_TEXT))
@@ -323,6 +308,28 @@ class Conditions:
         found = re.match(r"\^?\(?([A-Za-z0-9/]+)([?*{]?)", pattern)
         begin = "" if found is None else found[1][:-1] if found[2] else found[1]
         return bool(begin) and not pc.any(pc.starts_with(arrow_of(self.frame[column]), begin), min_count=0).as_py()
+
+
+def _with_country_code(numbers: pd.Series, country_codes: pd.Series) -> pd.Series:
+    """Return numbers of digits with ``+`` and their country code, if there is one; any other text as it is."""
+    texts, codes = (arrow_of(column).combine_chunks() for column in (numbers, country_codes))
+    plus, space, nothing = (pa.scalar(text, pa.large_string()) for text in ("+", " ", ""))
+    international = pc.binary_join_element_wise(plus, codes, space, texts, nothing)
+    is_digits = pc.match_substring_regex(texts, pattern=r"^[0-9(][0-9 ()./-]*$")
+    written = pc.if_else(pc.and_(is_digits, pc.not_equal(codes, "")), international, texts)
+    return text_series(pa.chunked_array([written]), numbers.index)
+
+
+def _ends_of(cells: pd.Series, longer: pd.Series) -> pd.Series:
+    """Return cells, empty where the longer text beside them does not end with them."""
+    texts, others = (arrow_of(column).combine_chunks() for column in (cells, longer))
+    surplus = pc.subtract(pc.utf8_length(others), pc.utf8_length(texts))
+    may_end = pc.fill_null(pc.and_(pc.greater(surplus, 0), pc.not_equal(texts, "")), False)
+    is_end = np.zeros(len(cells), dtype=np.bool_)
+    places = np.flatnonzero(may_end.to_numpy(zero_copy_only=False))
+    pairs = zip(others.take(places).to_pylist(), texts.take(places).to_pylist(), strict=True)
+    is_end[places] = [other.endswith(text) for other, text in pairs]  # few: most rows have equal cells
+    return cells.where(is_end, "")
 
 
 def extracted(values: pd.Series, pattern: str | None) -> pd.Series:
