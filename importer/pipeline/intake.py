@@ -2,7 +2,7 @@
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -46,7 +46,6 @@ EXAMPLES = 2
 _SHOWN_REASONS = 3
 _Kind = tuple[str, str, str, int, tuple[str, ...]]
 _Part = tuple[Detection, "Future[PreparedPart]"]
-_Prepare = partial[Iterator[_Part]]
 
 
 class Intake:
@@ -74,6 +73,7 @@ class Intake:
         self._good_rows = 0
         self._examples: list[Call] = []
         self._preparation: Preparation
+        self._prepare: partial[Iterator[_Part]] | None = None  # has workers prepare parts of files
 
     @contextmanager
     def opened(self, ledger: LedgerReader | None) -> Iterator[None]:
@@ -91,19 +91,14 @@ class Intake:
         run = self._run
         whole: dict[Path, int] = {}
         pinned: list[Detection] = []
-
-        def progress(rows: int) -> None:
-            run.stop_if_interrupted()
-            run.listener.rows(rows)
-
         settings, plain = run.settings, [each.file.size() for each in self._detections if each.file.spool is None]
         here = working(run.processes(len(self._detections), sum(plain)))
         with here if settings.scheduler is None else on_cluster(settings.scheduler) as workers:
-            prepare = partial(self._prepared, workers, partial(progress, 0)) if workers else None
-            for detection, parts in self._begun(prepare):
+            self._prepare = partial(self._prepared, workers) if workers else None
+            for detection, parts in self._begun():
                 try:
                     with readable(detection.path):
-                        rows = self._read(detection, parts, prepare, progress)
+                        rows = self._read(detection, parts)
                 except (InputUnusableError, NoInputError) as problem:
                     self._report(problem)
                     continue
@@ -120,29 +115,34 @@ class Intake:
             self._ledger.note_inputs(inputs_json(self._detections, whole))
         self._detections = tuple(pinned)
 
+    def _progress(self, rows: int = 0) -> None:
+        """Report how many further rows were read; raises StoppedError where a signal came in."""
+        self._run.stop_if_interrupted()
+        self._run.listener.rows(rows)
+
     def _prepared(
-        self,
-        workers: Workers,
-        poll: Callable[[], None],
-        parts: Iterable[Detection],
-        roles: Mapping[str, Role] | None = None,
+        self, workers: Workers, parts: Iterable[Detection], roles: Mapping[str, Role] | None = None
     ) -> Iterator[_Part]:
         """Return parts of files as workers prepare them, with the roles of names where they are known."""
         causes, settings = self._run.catalogue.causes, self._run.settings
         if settings.scheduler is not None:
             prepare = partial(prepare_elsewhere, installed(), causes, self._plan, roles)
-            return prepared_on(workers, prepare, self._held, parts, poll)
+            return prepared_on(workers, prepare, self._held, parts, self._progress)
         plan = replace(self._plan, held=partial(held_in, settings.ledger) if self._held else None)
-        return in_order(workers, lambda part: workers.submit(prepare_part, causes, plan, part, roles), parts, poll)
 
-    def _begun(self, prepare: _Prepare | None) -> Iterator[tuple[Detection, Iterator[_Part] | None]]:
+        def begun(part: Detection) -> "Future[PreparedPart]":
+            return workers.submit(prepare_part, causes, plan, part, roles)
+
+        return in_order(workers, begun, parts, self._progress)
+
+    def _begun(self) -> Iterator[tuple[Detection, Iterator[_Part] | None]]:
         """Yield each file as it is now, with the parts of it where workers read them by its path."""
         plain = (each for each in self._detections if each.file.spool is None)
         parts = (part for each in plain for part in parts_of(_pinned(each), self._run.worker_bytes))
-        prepared = prepare(parts) if prepare else iter(())
+        prepared = self._prepare(parts) if self._prepare else iter(())
         by_file = groupby(prepared, key=lambda part: (part[0].path, part[0].file.pinned))
         for found in self._detections:
-            if prepare is None or found.file.spool is not None:
+            if self._prepare is None or found.file.spool is not None:
                 yield _pinned(found), None
             else:
                 begun = next(by_file, None)
@@ -151,33 +151,33 @@ class Intake:
                 (_, pin), of_file = begun
                 yield replace(found, file=replace(found.file, pinned=pin)), of_file
 
-    def _read(
-        self,
-        detection: Detection,
-        parts: Iterator[_Part] | None,
-        prepare: _Prepare | None,
-        progress: Callable[[int], None],
-    ) -> int:
+    def _read(self, detection: Detection, parts: Iterator[_Part] | None) -> int:
         """Read a file, or take its parts; where a worker fails it is read here, with the error that this gives."""
         name = as_text(str(detection.path))
-        if parts is None or prepare is None:
-            return self._preparation.read(detection, name, progress)
+        if parts is None or self._prepare is None:
+            return self._preparation.read(detection, name, self._progress)
         before = self._preparation.rows
         try:
-            roles = self._preparation.take(detection, name, _results(parts, progress))
+            roles = self._preparation.take(detection, name, self._results(parts))
             if roles is not None:
-                again = prepare(parts_of(detection, self._run.worker_bytes), roles)
-                self._preparation.take(detection, name, _results(again, lambda _: progress(0)), roles)
+                again = self._prepare(parts_of(detection, self._run.worker_bytes), roles)
+                self._preparation.take(detection, name, self._results(again, is_second=True), roles)
         except (StoppedError, BrokenExecutor):
             raise
         except Exception as error:
-            rows = self._preparation.read(detection, name, progress)
+            rows = self._preparation.read(detection, name, self._progress)
             if self._run.settings.scheduler is not None:
                 # The text of a foreign exception may hold a cell.
                 fault = error.message if isinstance(error, ImporterError) else type(error).__name__
                 self._run.listener.note(f"{name} was read here, since no worker could: {fault}")
             return rows
         return self._preparation.rows - before
+
+    def _results(self, parts: Iterable[_Part], *, is_second: bool = False) -> Iterator[PreparedPart]:
+        """Yield what workers have made of parts, whose rows count the first time; raises what they raised."""
+        for _, future in parts:
+            self._progress(0 if is_second else future.result().evidence.read)
+            yield future.result()
 
     def _report(self, problem: ImporterError) -> None:
         self._so_far.problems.append(problem)
@@ -365,13 +365,6 @@ def _staged_rows(
 def _pinned(found: Detection) -> Detection:
     """Return a detection of the file as it is now."""
     return replace(found, file=replace(found.file, pinned=found.file.identity()))
-
-
-def _results(parts: Iterable[_Part], progress: Callable[[int], None]) -> Iterator[PreparedPart]:
-    """Yield what workers have made of parts; raises what they raised."""
-    for _, future in parts:
-        progress(future.result().evidence.read)
-        yield future.result()
 
 
 def _kind(detection: Detection) -> _Kind:
