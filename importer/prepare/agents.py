@@ -93,7 +93,7 @@ def load_agents(path: Path, country: str | None, encoding: str | None = None) ->
 
     ``encoding`` is that of a file that is not UTF-8 and has no byte order mark. Raises ConfigurationError naming
     line and column for a file that cannot be read, a missing column, a row of more or fewer cells, a number or
-    user id that is none, or a key that two agents share; UsageError for an encoding that is not known.
+    user id that is none, or a key that two agents share.
     """
     numbers = NumberBook(NumberRules(country))
     first_line: dict[str, tuple[Agent, int]] = {}  # of each key, with its agent

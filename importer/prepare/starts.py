@@ -34,18 +34,16 @@ def zone_evidence_of(rules: Rules) -> ZoneEvidence | None:
 def add_zone_evidence(evidence: ZoneEvidence, rows: pd.DataFrame, rules: Rules) -> None:
     """Add what the rows of a chunk (with derived columns) prove about the zone; some of them, in a long file."""
     spec = rules.format.time
-    ids = (spec.evidence.column,) if spec.evidence else ()
-    # Which rows do not depend on where chunks and parts of the file begin.
-    columns = [*dict.fromkeys(("call.line", *ids, *spec.columns))]
+    if spec.evidence is None:
+        return
+    # Which rows does not depend on where chunks and parts of the file begin.
+    columns = [*dict.fromkeys(("call.line", spec.evidence.column, *spec.columns))]
     some = rows.loc[rows["call.line"] % rules.zone_lines == 0, columns]
-    made_at = _evidence(some, rules)
-    if made_at is not None:
-        texts = texts_of(some, spec.columns)
-        lines = some["call.line"].to_numpy(dtype=np.int64)
-        local, stated = times.proved_offsets(texts, rules.time_formats, made_at)
-        evidence.add(lines, texts, local)
-        if evidence.stated is not None:
-            evidence.stated.add(lines, texts, stated)
+    texts, lines = texts_of(some, spec.columns), some["call.line"].to_numpy(dtype=np.int64)
+    local, stated = times.proved_offsets(texts, rules.time_formats, _made_at(some[spec.evidence.column], rules))
+    evidence.add(lines, texts, local)
+    if evidence.stated is not None:
+        evidence.stated.add(lines, texts, stated)
 
 
 def known_starts(conditions: Conditions, rules: Rules) -> npt.NDArray[np.int64]:
@@ -66,13 +64,9 @@ def texts_of(rows: pd.DataFrame, columns: tuple[str, ...]) -> pd.Series:
     return texts.str.strip() if len(columns) > 1 else texts
 
 
-def _evidence(rows: pd.DataFrame, rules: Rules) -> pd.Series | None:
-    """Return the epoch second at which the channel of each row was made, None where no id carries it."""
-    time = rules.format.time
-    if time.evidence is None:
-        return None
-    ids = rows[time.evidence.column]
-    made = [time.made_at(text, is_cut=rules.is_resaved) for text in ids.tolist()]
+def _made_at(ids: pd.Series, rules: Rules) -> pd.Series:
+    """Return the epoch second at which the channel of each id was made, as Int64."""
+    made = [rules.format.time.made_at(text, is_cut=rules.is_resaved) for text in ids.tolist()]
     return pd.Series(made, ids.index, dtype="Int64")
 
 
@@ -164,16 +158,16 @@ def read_starts(texts: pd.Series, rows: pd.DataFrame, rules: Rules) -> pd.DataFr
     The ids are searched for evidence only where the clock leaves two instants, that is never or for two hours a
     year: searching all of them took 3 % of the time of `check`.
     """
-    column, formats = rules.format.time.zone_column, rules.time_formats
+    column, formats, source = rules.format.time.zone_column, rules.time_formats, rules.format.time.evidence
     parts = []
     for name in rows[column].unique().tolist() if column and len(rows) else [""]:
         some = texts[(rows[column] == name).to_numpy()] if column else texts
         zone = _zone(rules, name)
         read = times.read_times(some, formats, zone)
         doubtful = read["reason"].isin(times.DOUBTFUL)
-        if doubtful.any() and rules.format.time.evidence is not None:
-            evidence = _evidence(rows.loc[read.index[doubtful]], rules)
-            settled = times.read_times(some[doubtful], formats, zone, evidence)
+        if doubtful.any() and source is not None:
+            made_at = _made_at(rows.loc[read.index[doubtful], source.column], rules)
+            settled = times.read_times(some[doubtful], formats, zone, made_at)
             read = pd.concat([read.loc[~doubtful], settled]).loc[read.index]
         parts.append(read.replace({"reason": {"no_zone": "unknown_zone"}}) if name else read)
     return pd.concat(parts).loc[rows.index] if len(parts) > 1 else parts[0]

@@ -332,10 +332,8 @@ def _ends_of(cells: pd.Series, longer: pd.Series) -> pd.Series:
     return cells.where(is_end, "")
 
 
-def extracted(values: pd.Series, pattern: str | None) -> pd.Series:
-    """Return the one group of ``pattern`` in each value, empty where it does not match; all without a pattern."""
-    if pattern is None:
-        return values
+def extracted(values: pd.Series, pattern: str) -> pd.Series:
+    """Return the one group of ``pattern`` in each value, empty where it does not match."""
     groups = pc.extract_regex(arrow_of(values), pattern=named_group(pattern))
     return text_series(pc.fill_null(pc.struct_field(groups, "value"), ""), values.index)
 
