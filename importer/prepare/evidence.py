@@ -18,7 +18,7 @@ from importer.prepare.groups import Rank
 from importer.prepare.hints import direction_hints, missing_status_hints, unknown_word_hint, value_hints
 from importer.prepare.keys import call_keys
 from importer.prepare.plan import Policies, Rules
-from importer.prepare.starts import add_start, read_starts, texts_of
+from importer.prepare.starts import add_start, read_local_times, texts_of
 from importer.reading.conditions import Conditions, matches, seconds_of
 from schemas.vocabulary import Direction, Verdict
 
@@ -169,7 +169,7 @@ def _count_cancelled(rows: pd.DataFrame, rules: Rules) -> None:
     if policies.cancelled_unknown is Verdict.NOANSWER:
         if call.end_time:
             texts = texts_of(cancelled, call.end_time)
-            ended = read_starts(texts, cancelled, rules)
+            ended = read_local_times(texts, cancelled, rules)
             between = (ended["utc"] - cancelled["call.start_time"]).dt.total_seconds()
             is_lost = rang.isna() & lasted.isna() & (cancelled["call.problem"] == "") & ~matches(texts, NO_TIME)
             faults = ended["reason"][is_lost & (ended["reason"] == "unreadable_time")]

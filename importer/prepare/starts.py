@@ -51,7 +51,7 @@ def known_starts(conditions: Conditions, rules: Rules) -> npt.NDArray[np.int64]:
     spec = rules.format.time
     columns = {*spec.columns, spec.zone_column, spec.evidence.column if spec.evidence else None}
     frame = conditions.with_texts(rules.format.derived.keys() & columns)
-    read = read_starts(texts_of(frame, spec.columns), frame, rules)["utc"].dropna()
+    read = read_local_times(texts_of(frame, spec.columns), frame, rules)["utc"].dropna()
     starts = read.to_numpy().astype("datetime64[s]").astype(np.int64)
     return starts[starts <= rules.plan.now]
 
@@ -73,7 +73,7 @@ def _made_at(ids: pd.Series, rules: Rules) -> pd.Series:
 def add_start(rows: pd.DataFrame, texts: pd.Series, rules: Rules) -> None:
     """Add ``call.start_time`` (datetime64[s], GMT) of the starts, and where there is none problem and hint."""
     spec = rules.format.time
-    read, faults = judged(texts.to_frame("start"), start_schema(partial(read_starts, rows=rows, rules=rules)))
+    read, faults = judged(texts.to_frame("start"), start_schema(partial(read_local_times, rows=rows, rules=rules)))
     rows["call.start_time"] = read["utc"]
     faulty = ~rows["call.rank"].isin(DECIDED) & (rows["call.problem"] == "")
     faults = faults[faulty[faults.index]]
@@ -152,8 +152,8 @@ def _require_zone(rows: pd.DataFrame, some: pd.DataFrame, rules: Rules) -> None:
     )
 
 
-def read_starts(texts: pd.Series, rows: pd.DataFrame, rules: Rules) -> pd.DataFrame:
-    """Read the starts, each in the zone that its row names, else in the format's or the operator's.
+def read_local_times(texts: pd.Series, rows: pd.DataFrame, rules: Rules) -> pd.DataFrame:
+    """Return times as `read_times` does, each in the zone that its row names, else the format's or operator's.
 
     The ids are searched for evidence only where the clock leaves two instants, that is never or for two hours a
     year: searching all of them took 3 % of the time of `check`.
