@@ -165,7 +165,7 @@ class AccountClient(HttpClient):
         return tuple(known.values())
 
     def take_no_call(self, token: Token) -> None:
-        """See that a notification would be taken, by one without any field; raises ImporterError."""
+        """Check that a notification would be taken, by one without any field; raises ImporterError."""
         # It can only be refused for that: token, scope and integration are checked before (inferred).
         answer = self._ask(request_to("POST", CALLNOTIFY_PATH, token))
         if classify(answer, now_epoch=time.time()).reason != "parameter_missing":

@@ -175,7 +175,7 @@ def _count_cancelled(rows: pd.DataFrame, rules: Rules) -> None:
             faults = ended["reason"][is_lost & (ended["reason"] == "unreadable_time")]
             rows.loc[faults.index, "call.problem"] = faults
             rows.loc[faults.index, "call.hint"] = value_hints(faults, texts, rows, rules, call.end_time[0])
-            # An end that is the start says nothing: systems write one stamp twice where they measured nothing.
+            # An end equal to the start proves nothing: systems write one stamp twice where they measured nothing.
             lasted = lasted.fillna(between.where(between > 0))
         counts |= rang.isna() & ~(lasted < policies.cancelled_ring_seconds)
     rows.loc[counts.index[counts], "call.rank"] = np.uint8(Rank.NOANSWER)

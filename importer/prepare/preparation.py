@@ -52,7 +52,7 @@ class PreparedPart:
     """What a file, or a part of it, comes to by itself: its rows, agents and places in the index count from 0.
 
     ``spooled`` are the rows that the results may list, ``index`` (INDEX_ROW) and ``joins`` (JOIN) what all rows
-    leave in the index; ``asked`` the calls of which a worker without the ledger would ask it.
+    leave in the index; ``asked`` the calls that a worker without the ledger has to have looked up.
     """
 
     spooled: bytes

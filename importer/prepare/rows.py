@@ -231,11 +231,12 @@ class RowPreparer:
             content = [numbers_only(rows["call.customer"]), agents]
             content += [rows[name] for name in (call.zohouser, call.voiceuri) if name]
             content += [rows["call.rank"].astype("str"), rows["call.start_time"].astype("str")]
-        # Nothing asks it of rows that count whatever else they say, but for those shown attended: these go first.
-        told_apart = (~rows["call.rank"].isin(DECIDED) | rows["call.attended_since"]).to_numpy()
-        contents = joined([column[told_apart] for column in content]).to_numpy(dtype=object)
+        # The content of rows that count whatever else they hold is not compared, except where they are shown
+        # attended: these go first.
+        is_compared = (~rows["call.rank"].isin(DECIDED) | rows["call.attended_since"]).to_numpy()
+        contents = joined([column[is_compared] for column in content]).to_numpy(dtype=object)
         index["content"] = np.iinfo(np.uint64).max
-        index["content"][told_apart] = _hashes(contents, hash_key=HASH_KEYS[0])
+        index["content"][is_compared] = _hashes(contents, hash_key=HASH_KEYS[0])
         index["place"] = self._file_number * LINES_PER_FILE + rows["call.line"].to_numpy(dtype=np.int64)
         index["agent"] = numbered(self._agents, rows["call.agents"])
         for name in ("slot", "rank", "secondary", "held"):

@@ -213,7 +213,7 @@ def _account(settings: Settings, *, environment: Mapping[str, str]) -> Iterator[
 
 
 def _timer(root: Path) -> Iterator[Check]:
-    """Look where cron and systemd have what they start; what this user may not look at is named."""
+    """Yield the check of what cron and systemd start; places that this user may not read are named."""
     found, unseen = [], []
     if crontab := shutil.which("crontab"):
         # Without an environment, which may hold secrets.
