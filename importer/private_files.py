@@ -71,7 +71,7 @@ def replace_private_file(path: Path, content: bytes) -> None:
 
 def put_whole(path: Path, content: bytes, *, mode: int = 0o600, may_replace: bool = True) -> None:
     """Put a file in its place in one step, also beside other processes that do; raises OSError."""
-    # Who reads all files of a kind passes over this ending.
+    # Programs that read all files of a kind pass over this ending.
     made = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         make_private_file(made, content)
@@ -206,7 +206,7 @@ def os_errors_as(kind: type[ImporterError], what: str, path: Path, hint: str) ->
 
 
 def whose(path: Path) -> str:
-    """Return the last place on the way to a path that this user can see, its owner and mode, and who this is."""
+    """Return the last place on the way to a path that this user can see, its owner and mode, and this user."""
     seen, facts = Path("/"), Path("/").stat()
     for place in (*reversed(path.absolute().parents), path.absolute()):
         with suppress(OSError):

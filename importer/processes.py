@@ -67,7 +67,7 @@ def _left_alone() -> Iterator[None]:
 
 
 def begin_server() -> bool:
-    """Start the server of `working`, which loads the libraries while this process does; say whether it runs.
+    """Start the server of `working`, which loads the libraries while this process does; return whether it runs.
 
     It does not where the system gives no further process, or `TMPDIR` is too long for the path of a socket.
     """
@@ -141,7 +141,7 @@ def _begin() -> None:
 
 
 def _end_with_parent() -> None:
-    """Wait for the end of the process that began this one; the queue between them does not tell it."""
+    """Wait for the end of the process that began this one; the queue between them does not show it."""
     import multiprocessing
 
     parent = multiprocessing.parent_process()

@@ -41,7 +41,7 @@ class Call:
 
     ``agent_number`` and ``customer_number`` are E.164 with ``+``; ``start_time`` is GMT text
     ``yyyy-MM-dd HH:mm:ss``; ``zohouser``, ``voiceuri`` and ``source_id`` are empty where there is none;
-    ``told_by`` are the site, the format and the columns of the export of which ids are made.
+    ``id_scheme`` is the site, the format and the columns of the export from which call ids are made.
     """
 
     call_id: str
@@ -53,7 +53,7 @@ class Call:
     voiceuri: str
     source_id: str
     place: Place
-    told_by: tuple[str, ...] = ()
+    id_scheme: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class ResultRow:
-    """One line of the results file: `RESULT_COLUMNS`, and what tells a rejected row from others (``content``)."""
+    """One line of the results file: `RESULT_COLUMNS`, and what distinguishes rejected rows (``content``)."""
 
     place: Place
     outcome: Outcome

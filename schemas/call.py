@@ -14,7 +14,8 @@ from schemas.vocabulary import E164, State
 CALL_ID = r"^[A-Za-z0-9]{1,64}$"
 VOICEURI = r"(https?://[^\s/$.?#][^\s]*)?"
 ZOHOUSER = r"^[A-Za-z0-9_.-]{0,64}$"
-DECIMAL = r"[0-9]+\.0+|[0-9]{1,3}(?:\.[0-9]{3}){2,}"  # what pandas and Excel make of a number
+DAMAGED_USER = r"[0-9]+\.0+|[0-9]{1,3}(?:\.[0-9]{3}){2,}"
+"""What pandas and Excel make of a user id of digits."""
 
 EARLIEST = np.datetime64("2000-12-30T00:00:00", "s")  # 2001 on any clock of the world
 
@@ -24,9 +25,9 @@ _ITSELF = "the value is the reason"
 def customer_schema(dialled: NumberBook, sent: NumberBook) -> pa.DataFrameSchema:
     """Return the schema that reads customers' numbers as E.164, or puts the reason in place of an unusable one.
 
-    It takes ``customer_number`` as it was dialled, ``sent`` as the system sent it to the line ("" where it does
-    not say; a number there counts), and ``is_invalid``: for a call to an invalid number a possible one will do.
-    `call_schema` judges the number: of the rows of a call only one counts.
+    Columns: ``customer_number`` as it was dialled; ``sent``, the number as the system sent it to the line ("" if
+    unknown), which counts where it is usable; ``is_invalid``: of a call to an invalid number it need only be
+    possible. `call_schema` judges the result, since only one row of a call counts.
     """
 
     def read(rows: pd.DataFrame) -> pd.DataFrame:
@@ -76,7 +77,7 @@ def call_schema(*, latest: np.datetime64) -> pa.DataFrameSchema:
                 str,
                 [
                     pa.Check.str_matches(ZOHOUSER, error="invalid_zohouser"),
-                    pa.Check(lambda users: ~users.str.fullmatch(DECIMAL), error="invalid_zohouser"),
+                    pa.Check(lambda users: ~users.str.fullmatch(DAMAGED_USER), error="invalid_zohouser"),
                 ],
             ),
             "voiceuri": pa.Column(str, uris),
@@ -108,5 +109,5 @@ def judged(rows: pd.DataFrame, schema: pa.DataFrameSchema) -> tuple[pd.DataFrame
 
 
 def numbers_only(customers: pd.Series) -> pd.Series:
-    """Return customers' numbers, "" where the reason why there is none stands in place of one."""
+    """Return customers' numbers, "" in place of the reasons why there is none."""
     return customers.where(customers.str.startswith("+"), "")

@@ -98,9 +98,9 @@ REASONS: Final[Mapping[str, str]] = {
 
 
 class NumberBook:
-    """Reads number cells under one set of rules: ``read`` returns what one text says.
+    """Reads number cells under one set of rules; ``read`` returns the reading of one text.
 
-    It remembers the latest ``capacity`` texts, which never changes a result.
+    The readings of the latest ``capacity`` texts are kept, which changes no result.
     """
 
     def __init__(self, rules: NumberRules, *, capacity: int = 300_000) -> None:
@@ -134,14 +134,14 @@ def _reading(text: str, rules: NumberRules) -> NumberReading:
     if len(text.strip()) > _LONGEST_TEXT:
         return unusable("unusable_characters")
     content = _content(_ascii_spelling(text))
-    says_nothing = not (any(map(str.isalnum, content)) or _MASK.search(content) or _UNREADABLE in content)
-    if says_nothing or content.casefold() in _MISSING:
+    is_blank = not (any(map(str.isalnum, content)) or _MASK.search(content) or _UNREADABLE in content)
+    if is_blank or content.casefold() in _MISSING:
         return unusable("missing_number")
     words = [word for word in re.split(r"[\s_.,:/<>()\[\]\"']+", content.casefold()) if word]
-    telling = {word for word in words if word not in _NOUNS}
-    if telling and telling <= _WITHHELD:
+    others = {word for word in words if word not in _NOUNS}
+    if others and others <= _WITHHELD:
         return unusable("withheld_number")
-    return unusable("masked_number") if telling and telling <= _REDACTED else _dialled(content, rules)
+    return unusable("masked_number") if others and others <= _REDACTED else _dialled(content, rules)
 
 
 # --- What is dialled beside the number ---------------------------------------------------------------------

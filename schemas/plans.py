@@ -48,11 +48,11 @@ class NumberRules:
 
 @dataclass(frozen=True, slots=True)
 class NumberReading:
-    r"""What a text says.
+    r"""The number that a text holds, or the reason why it holds none.
 
-    ``reason`` is a key of `REASONS`, "" for a number that is whole, in a range that libphonenumber knows or, since
-    plans change faster than its tables, in another. ``e164`` matches ``^\+[1-9][0-9]{6,14}$`` or is "" when the
-    text is unusable. With both it may lack digits: usable for calls whose state is ``invalid``.
+    ``reason`` is a key of `REASONS`. It is "" for a number that is whole, in a range that libphonenumber knows or,
+    since plans change faster than its tables, in another. ``e164`` matches ``^\+[1-9][0-9]{6,14}$`` or is "" when
+    the text is unusable. A number with a reason may lack digits: only calls whose state is ``invalid`` take it.
     """
 
     e164: str
@@ -60,12 +60,12 @@ class NumberReading:
 
 
 def unusable(reason: str) -> NumberReading:
-    """Return the reading of a text that holds no number that can be used."""
+    """Return the reading of a text without a usable number."""
     return NumberReading("", reason)
 
 
 def digits_in(content: str) -> str:
-    """Return the digits of a text without what separates them."""
+    """Return the digits of a text without their separators."""
     return re.sub("[^0-9]", "", content)
 
 
@@ -96,7 +96,7 @@ _REASON_OF_LENGTH: Final[Mapping[int, str]] = {
 
 
 def planned(content: str, rules: NumberRules) -> NumberReading:
-    """Judge a text of digits and separators."""
+    """Return the reading of digits and separators by the numbering plans."""
     digits = content if content.isdecimal() else digits_in(content)
     if digits in _KEYPAD_WORDS:
         return unusable("keypad_word")
@@ -251,9 +251,9 @@ class _Plan:
 
 
 def settled_national(digits: str, country: str) -> NumberReading | None:
-    """Return the reading of digits that are an assigned number of the country at a glance, else None.
+    """Return the reading of digits that the patterns of the plan prove to be an assigned number, else None.
 
-    This is what `asked_national` gives, in a tenth of its time: behind the trunk prefix, or without one in a plan
+    It is the result of `asked_national` in a tenth of the time: behind the trunk prefix, or without one in a plan
     that does not need it, nothing else can be meant.
     """
     plan = _compiled_plan(country)
@@ -269,7 +269,7 @@ def settled_national(digits: str, country: str) -> NumberReading | None:
 
 
 def settled_international(digits: str, *, is_assigned: bool = False) -> NumberReading | None:
-    """Return the reading of digits that start with a country code where a glance settles it, else None.
+    """Return the reading of digits that start with a country code where the patterns settle it, else None.
 
     With ``is_assigned`` only numbers in the ranges of their plan are settled.
     """
@@ -294,8 +294,8 @@ def _settled(number: str, plan: _Plan) -> NumberReading | None:
 def _compiled_plan(country: str) -> _Plan | None:
     """Return the plan of a region, None where more than its own patterns decide.
 
-    That is where the country code is shared and another region comes first, or where digits are put in the place
-    of others (Argentina, Brazil, Mexico).
+    Such are regions that share the country code of another one, which comes first, and those in which digits are
+    replaced by others (Argentina, Brazil, Mexico).
     """
     plan = phonenumbers.PhoneMetadata.metadata_for_region(country)
     if plan is None or plan.general_desc is None or _MAIN_REGION[str(plan.country_code)] != country:

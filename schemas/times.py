@@ -8,12 +8,10 @@ What database clients and workbooks make of a time is read in every format, behi
 the second (which is cut), an offset or ``Z`` behind the time (which decides), ``T`` for the space, ISO 8601.
 """
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import lru_cache
 from itertools import chain
-from typing import Any, Final, TypeAlias
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -21,6 +19,20 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from schemas.time_layouts import (
+    MONTHS,
+    WEEKDAYS,
+    ZONE_NAME_HOURS,
+    Fields,
+    Flags,
+    Ints,
+    Texts,
+    flags_of,
+    layouts_of,
+    read_layout,
+    variants_of,
+)
 
 REASONS: Final[Mapping[str, str]] = {
     "missing_time": "Column {column} is empty; export the call's start time.",
@@ -70,12 +82,6 @@ _LARGEST_OFFSET_SECONDS: Final = 15 * 3600
 _NEVER: Final = -(2**40)
 """Stands for the epoch second at which a channel was made where no id carries it; it is near no start."""
 
-_Ints: TypeAlias = npt.NDArray[np.int64]
-_Flags: TypeAlias = npt.NDArray[np.bool_]
-# pyarrow 26 has no type information: its arrays are Any to the type checker.
-_Texts: TypeAlias = Any
-_Fields: TypeAlias = Mapping[str, Any]
-
 
 def read_times(
     texts: pd.Series, formats: tuple[str, ...], zone: str | None, evidence: pd.Series | None = None
@@ -97,7 +103,7 @@ def read_times(
     seconds, is_read, is_absolute, is_own = _read_wall(cleaned, formats)
     codes = np.zeros(len(texts), dtype=np.int64)
     unread = np.flatnonzero(~is_read)
-    is_missing = _flags(pc.match_substring_regex(cleaned.take(pa.array(unread)), pattern=_MISSING))
+    is_missing = flags_of(pc.match_substring_regex(cleaned.take(pa.array(unread)), pattern=_MISSING))
     codes[unread] = np.where(is_missing, _CODES["missing_time"], _CODES["unreadable_time"])
     in_range = (seconds >= _EARLIEST_SECOND) & (seconds <= _LATEST_SECOND)
     codes[is_read & ~in_range] = _CODES["impossible_year"]
@@ -133,18 +139,22 @@ def wire_text(utc: pd.Series) -> pd.Series:
     return pd.Series(pd.arrays.ArrowExtensionArray(written), index=utc.index, name=utc.name).astype("str")
 
 
-ProvedOffsets: TypeAlias = tuple[_Ints, _Ints, _Ints]
-"""Places of rows, the offsets from GMT in seconds that they prove, and the epoch seconds in their ids."""
+class ProvedOffsets(NamedTuple):
+    """Rows that prove an offset from GMT: their places, these offsets in seconds, and the epochs in their ids."""
+
+    places: Ints
+    offsets: Ints
+    epochs: Ints
 
 
 def proved_offsets(
     texts: pd.Series, formats: tuple[str, ...], evidence: pd.Series
 ) -> tuple[ProvedOffsets, ProvedOffsets]:
-    """Return the offsets from GMT that the system's clock showed, row by row, for the rows that tell.
+    """Return the offsets from GMT that the ids of rows prove: of local times, and of times that carry an offset.
 
-    The offset of a row is its local time minus the epoch in its id (``evidence``), rounded to a quarter hour;
-    rows more than 90 s off a quarter hour, as later legs of long calls are, say nothing. The second are those of
-    values that carry an offset of their own, counted from the GMT that they state: 0 where they are true.
+    The offset of a local time is the time minus the epoch in the row's id (``evidence``), rounded to a quarter
+    hour. A row more than 90 s off a quarter hour proves nothing: it is a later leg of a long call. A time that
+    carries an offset is compared as GMT, so that the result is 0 where its offset is right.
     """
     seconds, is_read, carries_offset, _ = _read_wall(_cleaned(texts), formats)
     made_at = evidence.astype("Int64").to_numpy("int64", na_value=_NEVER).astype(np.int64)
@@ -154,9 +164,9 @@ def proved_offsets(
         places = np.flatnonzero(is_read & (carries_offset == is_absolute))
         differences = seconds[places] - made_at[places]
         offsets = (differences + _QUARTER_SECONDS // 2) // _QUARTER_SECONDS * _QUARTER_SECONDS
-        tells = np.abs(differences - offsets) <= _QUARTER_TOLERANCE_SECONDS
-        tells &= (offsets >= lowest) & (offsets <= highest)
-        found.append((places[tells], offsets[tells], made_at[places[tells]]))
+        proves = np.abs(differences - offsets) <= _QUARTER_TOLERANCE_SECONDS
+        proves &= (offsets >= lowest) & (offsets <= highest)
+        found.append(ProvedOffsets(places[proves], offsets[proves], made_at[places[proves]]))
     return found[0], found[1]
 
 
@@ -170,7 +180,7 @@ def offsets_of(epochs: npt.NDArray[np.int64], zone: str) -> npt.NDArray[np.int64
 # --- Text ------------------------------------------------------------------------------------------------
 
 
-def _cleaned(texts: pd.Series) -> _Texts:
+def _cleaned(texts: pd.Series) -> Texts:
     """Plain ASCII spelling: no wrapping quotes, no invisible characters, ordinary spaces and digits."""
     column = pa.array(texts.astype("str"), type=pa.large_string(), from_pandas=True)
     if isinstance(column, pa.ChunkedArray):
@@ -184,183 +194,10 @@ def _cleaned(texts: pd.Series) -> _Texts:
     return pc.utf8_trim(column, characters=" \t\r\n\"'=")
 
 
-def _flags(column: _Texts) -> _Flags:
-    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.bool_)
-
-
-# --- Layouts ---------------------------------------------------------------------------------------------
-
-
-_Layout: TypeAlias = str | tuple[str | int, ...]
-"""A regular expression (RE2) whose groups are named after the fields; or, read seven times as fast, one character
-a place: a field's name where it wants a digit of that field, or a literal (UTF-8 byte)."""
-
-
-def _read_layout(layout: _Layout, column: _Texts) -> tuple[_Flags, _Fields]:
-    """Return which texts are written in a layout, and give the fields of those that are."""
-    if isinstance(layout, str):
-        found = pc.extract_regex(column, pattern=layout)
-        is_valid = pc.is_valid(found)
-        groups = found.filter(is_valid)
-        return _flags(is_valid), {field.name: pc.struct_field(groups, field.name) for field in found.type}
-    width = len(layout)
-    matched = _flags(pc.equal(pc.binary_length(column), width))
-    wide = np.flatnonzero(matched)
-    table = np.zeros((0, width), dtype=np.uint8)  # a row each of the texts that have this many bytes
-    if len(wide):
-        texts = column if len(wide) == len(column) else column.take(pa.array(wide))
-        _, offsets, content = texts.buffers()
-        start = int(np.frombuffer(offsets, dtype=np.int64)[texts.offset])
-        table = np.frombuffer(content, dtype=np.uint8, count=len(wide) * width, offset=start)
-        table = table.reshape(len(wide), width)
-    fine = np.ones(len(wide), dtype=np.bool_)
-    fields: dict[str, _Ints] = {}
-    for place, wanted in enumerate(layout):
-        if isinstance(wanted, int):
-            fine &= table[:, place] == wanted
-            continue
-        digits = table[:, place] - np.uint8(ord("0"))  # wraps around: what is no digit is above 9
-        fine &= digits <= 9
-        fields[wanted] = fields[wanted] * 10 + digits if wanted in fields else digits.astype(np.int64)
-    matched[wide] = fine
-    return matched, fields if fine.all() else {name: values[fine] for name, values in fields.items()}
-
-
-_MONTH_NAMES: Final = "january|february|march|april|may|june|july|august|september|october|november|december"
-_WEEKDAY_NAMES: Final = "monday|tuesday|wednesday|thursday|friday|saturday|sunday"
-_MONTHS: Final = [name[:3] for name in _MONTH_NAMES.split("|")]
-_WEEKDAYS: Final = [name[:3] for name in _WEEKDAY_NAMES.split("|")]
-_OFFSET: Final = "[Zz]|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?"
-_FRACTION: Final = "(?P<cut>[.,][0-9]{1,9})?"
-WITH_FRACTION: Final = "(:[0-9]{2})[.,][0-9]{1,9}"
-WITH_OFFSET: Final = f"(:[0-9]{{2}}(?: ?[APap]\\.? ?[Mm]\\.?)?) ?(?:{_OFFSET})$"
-"""A time with what stands behind its group: the fraction of its second, the offset from GMT."""
-# RFC 2822 section 4.3: the only zone names with one meaning.
-_ZONE_NAME_HOURS: Final[Mapping[str, int]] = {
-    name: hours
-    for hours, names in {
-        0: "UT GMT UTC Z",
-        -4: "EDT",
-        -5: "EST CDT",
-        -6: "CST MDT",
-        -7: "MST PDT",
-        -8: "PST",
-    }.items()
-    for name in names.split()
-}
-_FIXED_WIDTHS: Final[Mapping[str, int]] = {"Y": 4, **dict.fromkeys("ymdHIMS", 2)}
-_WORDS: Final[Mapping[str, str]] = {
-    "b": f"(?i:{'|'.join(_MONTHS)})",
-    "B": f"(?i:{_MONTH_NAMES})",
-    "a": f"(?i:{'|'.join(_WEEKDAYS)})",
-    "A": f"(?i:{_WEEKDAY_NAMES})",
-    "p": r"(?i:[ap]\.? ?m\.?)",
-    "f": "[0-9]{1,9}",
-    "z": _OFFSET,
-    "Z": "(?i:UTC|GMT|Z)",
-}
-
-_ISO_DATE_TIME: Final = "(?P<Y>[0-9]{4})-(?P<m>[0-9]{2})-(?P<d>[0-9]{2})[Tt ](?P<H>[0-9]{2}):(?P<M>[0-9]{2})"
-_ISO8601: Final = (
-    (*"YYYY", 45, *"mm", 45, *"dd", 84, *"HH", 58, *"MM", 58, *"SS"),
-    (*"YYYY", 45, *"mm", 45, *"dd", 32, *"HH", 58, *"MM", 58, *"SS"),
-    f"^{_ISO_DATE_TIME}(?::(?P<S>[0-9]{{2}}){_FRACTION})? ?(?P<z>{_OFFSET})?$",
-)
-_ISO_ANYWHERE: Final = (
-    "^(?P<Y>[0-9]{4})-(?P<m>[0-9]{2})-(?P<d>[0-9]{2})(?:[Tt]| +)"
-    f"(?P<H>[0-9]{{1,2}}):(?P<M>[0-9]{{2}}):(?P<S>[0-9]{{2}}){_FRACTION}"
-)
-_RFC2822: Final = (
-    f"^(?:(?P<a>{_WORDS['a']}), *)?(?P<d>[0-9]{{1,2}}) +(?P<b>{_WORDS['b']}) +(?P<Y>[0-9]{{4}}) +"
-    "(?P<H>[0-9]{2}):(?P<M>[0-9]{2})(?::(?P<S>[0-9]{2}))? +"
-    f"(?P<z>[+-][0-9]{{4}}|{'|'.join(_ZONE_NAME_HOURS)})(?: *\\([^()]*\\))?$"
-)
-_SPECIAL_LAYOUTS: Final[Mapping[str, tuple[_Layout, ...]]] = {
-    "iso8601": _ISO8601,
-    "rfc2822": (_RFC2822,),
-    "epoch": (r"^(?P<s>[0-9]{1,10})(?:\.[0-9]+)?$",),
-    "epoch_ms": (r"^(?P<s>[0-9]{9,10})[0-9]{3}(?:\.[0-9]+)?$",),
-}
-
-SPECIAL_FORMATS: Final = frozenset(_SPECIAL_LAYOUTS)
-"""The words that stand for layouts which are no strptime formats."""
-
-
-@lru_cache
-def layouts_of(time_format: str) -> tuple[_Layout, ...]:
-    """Return the layouts of one format, the fast one first; raise ValueError if it cannot be read strictly."""
-    special = _SPECIAL_LAYOUTS.get(time_format)
-    if special is not None:
-        return special
-    pieces = re.findall(r"%.|[^%]", time_format)
-    if "".join(pieces) != time_format:
-        raise ValueError(f"time format {time_format!r} ends in a lone %")
-    directives = [piece[1] for piece in pieces if piece[0] == "%" and piece != "%%"]
-    unknown = [name for name in directives if name not in _FIXED_WIDTHS and name not in _WORDS]
-    if unknown:
-        raise ValueError(f"time format {time_format!r}: directive %{unknown[0]} is not known")
-    if len(set(directives)) != len(directives):
-        raise ValueError(f"time format {time_format!r} names a field twice")
-    for choices in ("Yy", "mbB", "d", "HI", "M"):
-        if sum(name in choices for name in directives) != 1:
-            raise ValueError(f"time format {time_format!r} needs exactly one of %{', %'.join(choices)}")
-    if ("I" in directives) != ("p" in directives):
-        raise ValueError(f"time format {time_format!r}: %I and %p go together")
-    free = f"^{''.join(_free_patterns(pieces))}$"
-    if any(name in _WORDS for name in directives):
-        return (free,)
-    places: list[str | int] = []  # every field in its full width
-    for piece in pieces:
-        is_literal = piece[0] != "%" or piece == "%%"
-        places.extend(piece[-1].encode() if is_literal else piece[1] * _FIXED_WIDTHS[piece[1]])
-    return tuple(places), free
-
-
-@lru_cache
-def _variants(formats: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the layouts of what other programs make of times of these formats, ISO 8601 among them.
-
-    They have ``T`` before the hour, a fraction and, behind the time, an offset. A count of seconds has no zone, so
-    that an ISO time in its place must carry its offset: whose clock it was written by is not known.
-    """
-    plain = [each for each in formats if each not in _SPECIAL_LAYOUTS]
-    found = []
-    for time_format in plain:
-        pieces = re.findall(r"%.|[^%]", time_format)
-        patterns = [*_free_patterns(pieces)]
-        for place, piece in enumerate(pieces):
-            if piece in (" ", "T") and pieces[place + 1 : place + 2] in (["%H"], ["%I"]):
-                patterns[place] = "(?:[Tt]| +)"
-            if piece == "%S" and "%f" not in pieces:
-                patterns[place] += _FRACTION
-        if pieces[-1] in ("%M", "%S", "%p") and not {"%z", "%Z"} & {*pieces}:
-            patterns.append(f"(?: ?(?P<z>{_OFFSET}))?")
-        found.append(f"^{''.join(patterns)}$")
-    is_count = not plain and all(each.startswith("epoch") for each in formats)
-    return (*found, f"{_ISO_ANYWHERE} ?(?P<z>{_OFFSET}){'' if is_count else '?'}$")
-
-
-def _free_patterns(pieces: Sequence[str]) -> Iterator[str]:
-    """Yield the pattern of each piece: one or two digits where nothing but the separator tells fields apart."""
-    is_digits = [piece.isdigit() or (len(piece) == 2 and piece[1] in {*_FIXED_WIDTHS, "f"}) for piece in pieces]
-    for place, piece in enumerate(pieces):
-        name = piece[-1]
-        touches = any(is_digits[max(place - 1, 0) : place]) or any(is_digits[place + 1 : place + 2])
-        if piece == " ":
-            yield " +"
-        elif piece[0] != "%" or piece == "%%":
-            yield re.escape(name)
-        elif name in _WORDS:
-            yield f"(?P<{name}>{_WORDS[name]})"
-        else:
-            width = "1,2" if name in "mdHI" and not touches else str(_FIXED_WIDTHS[name])
-            yield f"(?P<{name}>[0-9]{{{width}}})"
-
-
 # --- Wall clock ------------------------------------------------------------------------------------------
 
 
-def _read_wall(column: _Texts, formats: tuple[str, ...]) -> tuple[_Ints, _Flags, _Flags, _Flags]:
+def _read_wall(column: Texts, formats: tuple[str, ...]) -> tuple[Ints, Flags, Flags, Flags]:
     """Read each text by the first format that takes it, what none takes by their variants.
 
     Return the seconds since 1970 on the clock that the texts show, or of GMT; which are read; of which it is GMT;
@@ -374,11 +211,11 @@ def _read_wall(column: _Texts, formats: tuple[str, ...]) -> tuple[_Ints, _Flags,
         for place, time_format in enumerate(formats)
         for layout in layouts_of(time_format)
     )
-    for layout, is_format_own in chain(declared, ((each, False) for each in _variants(formats))):
+    for layout, is_format_own in chain(declared, ((each, False) for each in variants_of(formats))):
         unread = np.flatnonzero(~is_read)
         if not len(unread):
             break
-        matched, fields = _read_layout(layout, column if len(unread) == size else column.take(pa.array(unread)))
+        matched, fields = read_layout(layout, column if len(unread) == size else column.take(pa.array(unread)))
         rows = unread[matched]
         if not len(rows):
             continue
@@ -387,12 +224,12 @@ def _read_wall(column: _Texts, formats: tuple[str, ...]) -> tuple[_Ints, _Flags,
         seconds[rows], is_read[rows] = shown - offsets, fine & offset_fine
         is_own[rows] = is_format_own
         if "cut" in fields:
-            is_own[rows] &= _flags(pc.equal(fields["cut"], ""))
-            is_own[rows] |= _flags(pc.equal(fields["S"], ""))
+            is_own[rows] &= flags_of(pc.equal(fields["cut"], ""))
+            is_own[rows] |= flags_of(pc.equal(fields["S"], ""))
     return seconds, is_read, is_absolute, is_own
 
 
-def _seconds(fields: _Fields, size: int) -> tuple[_Ints, _Flags]:
+def _seconds(fields: Fields, size: int) -> tuple[Ints, Flags]:
     """Return seconds since 1970 and whether the fields name a real date and time (no hour 24, no second 60).
 
     A weekday, where one is named, must be that of the day.
@@ -406,7 +243,7 @@ def _seconds(fields: _Fields, size: int) -> tuple[_Ints, _Flags]:
         short = _ints(fields, "y", size)
         years = short + np.where(short >= 69, 1900, 2000)
     month_field = next((name for name in ("b", "B") if name in fields), "")
-    months = _word_places(fields[month_field], _MONTHS) + 1 if month_field else _ints(fields, "m", size)
+    months = _word_places(fields[month_field], MONTHS) + 1 if month_field else _ints(fields, "m", size)
     fine = (months >= 1) & (months <= 12)
     serial = (years - 1970) * 12 + np.where(fine, months, 1) - 1
     first, last = int(serial.min()), int(serial.max())
@@ -415,7 +252,7 @@ def _seconds(fields: _Fields, size: int) -> tuple[_Ints, _Flags]:
     days = month_starts + _ints(fields, "d", size) - 1
     fine &= (days >= month_starts) & (days < next_starts)
     for weekday_field in {"a", "A"} & fields.keys():
-        named = _word_places(fields[weekday_field], _WEEKDAYS)
+        named = _word_places(fields[weekday_field], WEEKDAYS)
         fine &= (named == (days + 3) % 7) | (named < 0)
     if "H" in fields:
         hours = _ints(fields, "H", size)
@@ -423,14 +260,14 @@ def _seconds(fields: _Fields, size: int) -> tuple[_Ints, _Flags]:
     else:
         on_the_face = _ints(fields, "I", size)
         fine &= (on_the_face >= 1) & (on_the_face <= 12)
-        is_afternoon = _flags(pc.starts_with(fields["p"], "p", ignore_case=True))
+        is_afternoon = flags_of(pc.starts_with(fields["p"], "p", ignore_case=True))
         hours = on_the_face % 12 + np.where(is_afternoon, 12, 0)
     minutes, seconds = _ints(fields, "M", size), _ints(fields, "S", size)
     fine &= (minutes < 60) & (seconds < 60)
     return days * 86_400 + hours * 3600 + minutes * 60 + seconds, fine
 
 
-def _ints(fields: _Fields, name: str, size: int) -> _Ints:
+def _ints(fields: Fields, name: str, size: int) -> Ints:
     """Return a field of digits as numbers, 0 where the text leaves it out."""
     if name not in fields:
         return np.zeros(size, dtype=np.int64)
@@ -442,15 +279,15 @@ def _ints(fields: _Fields, name: str, size: int) -> _Ints:
     return np.asarray(pc.cast(digits, pa.int64()).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
-def _word_places(column: _Texts, words: Sequence[str]) -> _Ints:
+def _word_places(column: Texts, words: Sequence[str]) -> Ints:
     """Return the place of each word (by its first three letters) among ``words``, -1 where there is none."""
     encoded = column.dictionary_encode()
     places = [words.index(word[:3].lower()) if word else -1 for word in encoded.dictionary.to_pylist()]
-    found: _Ints = np.asarray(places, dtype=np.int64)[encoded.indices.to_numpy(zero_copy_only=False)]
+    found: Ints = np.asarray(places, dtype=np.int64)[encoded.indices.to_numpy(zero_copy_only=False)]
     return found
 
 
-def _offsets(fields: _Fields, size: int) -> tuple[_Ints, _Flags, _Flags]:
+def _offsets(fields: Fields, size: int) -> tuple[Ints, Flags, Flags]:
     """Return the offsets from GMT the texts carry, in seconds, which carry one, and which can be so."""
     name = next((name for name in ("z", "Z") if name in fields), "")
     if not name:
@@ -466,7 +303,7 @@ def _offsets(fields: _Fields, size: int) -> tuple[_Ints, _Flags, _Flags]:
             distance = int(digits[:2]) * 3600 + int(digits[2:]) * 60
             seconds.append(-distance if word[0] == "-" else distance)
         else:
-            seconds.append(_ZONE_NAME_HOURS.get(word.upper(), 0) * 3600)
+            seconds.append(ZONE_NAME_HOURS.get(word.upper(), 0) * 3600)
     offsets = np.asarray(seconds, dtype=np.int64)[places]
     known = np.asarray([word != "" for word in words], dtype=np.bool_)[places]
     minutes_fine = np.asarray([word[-2:] < "60" or len(word) < 5 for word in words], dtype=np.bool_)[places]
@@ -476,7 +313,7 @@ def _offsets(fields: _Fields, size: int) -> tuple[_Ints, _Flags, _Flags]:
 # --- Zone and evidence -----------------------------------------------------------------------------------
 
 
-def _instants(walls: _Ints, zone: str, made_at: _Ints) -> tuple[_Ints, _Ints]:
+def _instants(walls: Ints, zone: str, made_at: Ints) -> tuple[Ints, Ints]:
     """Return GMT seconds and reason codes (0: known) of wall-clock seconds in the zone.
 
     Between the two instants of a wall time the moment at which its channel was made decides alone. A row cannot

@@ -21,7 +21,7 @@ class State(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What one row says about its call: one of the six states, or why it says nothing of the customer."""
+    """The evidence of one row about its call: one of the six states, or why it is none about the customer."""
 
     ATTENDED = "attended"
     BUSY = "busy"
@@ -39,8 +39,8 @@ class Verdict(StrEnum):
 class Direction(StrEnum):
     """Where a row's call went, seen from the agent.
 
-    ``agent_leg`` is a row of an outgoing call that describes our own telephone only: it names the agent and
-    says nothing of the customer. ``other_leg`` is a detail of a call whose own row tells all of it.
+    ``agent_leg`` is a row of an outgoing call that describes our own telephone only: it names the agent, and is no
+    evidence about the customer. ``other_leg`` is a detail of a call that has a complete row of its own.
     ``other_kind`` is no call of an agent to anybody: a fax, a message, a bot, a conference dialling in.
     """
 
@@ -55,7 +55,7 @@ class Direction(StrEnum):
 class Role(StrEnum):
     """What stands behind a name at one end of a call: one of our telephones, or a line to the outside.
 
-    ``contradicted`` names are proved to be both in one file; of ``unproved`` ones nothing tells.
+    ``contradicted`` names are proved to be both in one file, ``unproved`` ones to be neither.
     """
 
     TELEPHONE = "telephone"
@@ -98,7 +98,7 @@ ATTENDED = "attended"
 """Reason of a row that is skipped because its call was attended, and of a call that is not sent because of it."""
 
 ATTENDED_SINCE = "attended_since"
-"""Reason of a row that shows attended what was notified, or was about to be, as not attended."""
+"""Reason of a row that shows a call attended which was, or was about to be, notified as not attended."""
 
 OTHER_CONTENT = "same_id_other_content"
 """Reason of a call whose id another row, or the ledger, has with other content."""

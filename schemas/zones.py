@@ -26,7 +26,7 @@ _LEAST_LIKENESS: Final = 0.75
 _FIXED_HOURS: Final[Mapping[str, int]] = {"EST": -5, "MST": -7, "HST": -10}
 _NAMED_OFFSET: Final = re.compile(r"(?:GMT|UTC)?([+-])(\d{1,2})(?::?(\d\d))?")
 _YEAR: Final = 2026
-"""The year whose winter and summer tell what a zone's clock does; rules before it are none of a proposal's."""
+"""The year in whose winter and summer the clock of a zone is looked at."""
 
 
 def is_zone(name: str) -> bool:
@@ -96,7 +96,7 @@ def zone_advice(text: str) -> str:
 
 
 def _shown(zones: Iterable[str]) -> str:
-    """Return zones as a choice, with what tells them apart."""
+    """Return zones as a choice; those without summer time are marked."""
     shown = [zone if len(set(_offsets(zone))) > 1 else f"{zone} (no summer time)" for zone in zones]
     return " or ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:]))) or "like Europe/Berlin"
 

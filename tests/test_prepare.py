@@ -9,7 +9,7 @@ import pytest
 
 from conftest import SAMPLES, call_row, cases, table, write_export
 from importer.errors import InputUnusableError
-from importer.prepare.evidence import call_id_of
+from importer.prepare.keys import call_id_of
 from importer.prepare.plan import PolicyBook
 from importer.prepare.preparation import Preparation
 from importer.reading.chunks import CHUNK_ROWS

@@ -23,10 +23,10 @@ from importer.reading.chunks import (
     LONGEST_RECORD_BYTES,
     SURPLUS_CELLS,
     BadRow,
-    clean_columns,
     read_chunks,
     verbatim_records,
 )
+from importer.reading.columns import clean_columns
 from importer.reading.scanning import OPEN_RECORD_BYTES, scan
 from importer.settings.options import Settings
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import cases, table
+from schemas.time_layouts import layouts_of
 from schemas.times import (
     REASONS,
-    layouts_of,
     offsets_of,
     proved_offsets,
     read_times,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from conftest import Program, Ran, call_row, cases, closed_port, read_results, table, write_export
-from importer.client.connection import Line
+from importer.client.connection import HttpClient
 from importer.errors import ExitCode
 from importer.ledger.reader import open_reader
 from importer.prepare.plan import Gaps
@@ -302,7 +302,7 @@ def test_silent_switch_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         limits = Timeouts(connect_seconds=0.1, gap_seconds=0.1, deadline_seconds=0.2)
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
-        assert ping(Line(limits=limits), url, "start") == "timeout"
+        assert ping(HttpClient(limits=limits), url, "start") == "timeout"
 
 
 def test_sandbox_is_no_night_job(program: Program, tmp_path: Path, switch: Switch) -> None:

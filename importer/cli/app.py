@@ -99,8 +99,8 @@ def cli() -> None:
     try:
         Path.home()  # below which settings and ledger stand
     except RuntimeError:
-        said = "nothing says where the home folder of this user is"
-        raise ConfigurationError(said, hint="Set HOME to a folder of this user.") from None
+        fault = "nothing says where the home folder of this user is"
+        raise ConfigurationError(fault, hint="Set HOME to a folder of this user.") from None
 
 
 def _usage_text(error: click.UsageError, context: click.Context, arguments: list[str]) -> str:
@@ -180,8 +180,8 @@ def run(arguments: list[str] | None = None) -> int:
         elif isinstance(error, click.BadOptionUsage):
             must = "write a value behind it" if "requires" in message else "write it without a value"
             message = f"{error.option_name}: {must}."
-        said = f"Error: {message}"
-        show_lines(wrapped(said) if sys.stderr.isatty() else [said], err=True)
+        line = f"Error: {message}"
+        show_lines(wrapped(line) if sys.stderr.isatty() else [line], err=True)
         code, reason = ExitCode.USAGE, "usage"
     except (click.Abort, KeyboardInterrupt):
         code, reason, message, hint = ExitCode.INTERRUPTED, "signal", "interrupted", ""

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from importer.cli.output import table, wrapped
 from importer.formats.catalogue import Catalogue
+from importer.formats.causes import word_key
 from importer.formats.detected import Detection
-from importer.formats.language import CdrFormat, word_key
+from importer.formats.language import CdrFormat
 from importer.formats.sample import column_key
-from importer.pipeline.intake import policy_book, prepare_plan
+from importer.pipeline.planning import policy_book, prepare_plan
 from importer.pipeline.run import Run
 from importer.prepare.agents import AgentBook
 from importer.prepare.endpoints import shown_roles

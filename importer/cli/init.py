@@ -147,8 +147,8 @@ def _next_steps(named: str, export: str, seen: Seen | None) -> list[str]:
     first = seen.first if seen else ""
     is_old = first < gmt_text(time.time() - OLD_DAYS * 86_400)  # also where nobody knows
     since = f"--since {first[:10] or 'DATE'}"
-    said = f"Calls older than {OLD_DAYS} days go at first only with {since}, or --yes."
-    return ["Next, first a trial that sends nothing:" if seen else "Next:", *lines, *([said] if is_old else [])]
+    advice = f"Calls older than {OLD_DAYS} days go at first only with {since}, or --yes."
+    return ["Next, first a trial that sends nothing:" if seen else "Next:", *lines, *([advice] if is_old else [])]
 
 
 def config_text(given: Mapping[str, str], seen: Seen | None) -> str:
@@ -282,6 +282,6 @@ def _alone(given: Mapping[str, str]) -> Settings:
     """
     settings = load_settings(given, {}, with_file=False)
     if settings.timezone is not None and is_fixed(settings.timezone):
-        said = fixed_advice(settings.timezone)
-        raise UsageError(f"--timezone: {said}", hint="Name a place of the IANA database.")
+        advice = fixed_advice(settings.timezone)
+        raise UsageError(f"--timezone: {advice}", hint="Name a place of the IANA database.")
     return settings

@@ -57,10 +57,10 @@ def show_json(facts: Mapping[str, object]) -> None:
 
 def message_lines(message: str, hint: str = "", lines: tuple[str, ...] = ()) -> list[str]:
     """Return a message, its hint and ``lines`` escaped; at a terminal the first two fit, with paths whole."""
-    said = [escaped(f"cdr-importer: {message}"), *([escaped(f"  {hint}")] if hint else [])]
+    shown = [escaped(f"cdr-importer: {message}"), *([escaped(f"  {hint}")] if hint else [])]
     if sys.stderr.isatty():
-        said = [part for line in said for part in wrapped(line, "  ", is_cut=False)]
-    return [*said, *(escaped(f"    {line}") for line in lines)]
+        shown = [part for line in shown for part in wrapped(line, "  ", is_cut=False)]
+    return [*shown, *(escaped(f"    {line}") for line in lines)]
 
 
 def show_message(message: str, hint: str = "", lines: tuple[str, ...] = ()) -> None:

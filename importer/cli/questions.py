@@ -9,13 +9,13 @@ from pathlib import Path
 from importer.cli.output import BACK, aligned, ask, show, show_lines, wrapped
 from importer.errors import UsageError
 from importer.formats.catalogue import RESERVED_NAMES, load_catalogue, load_format, user_folder
+from importer.formats.causes import CauseTable, word_key
 from importer.formats.drafting import Draft, agreed, draft_of, format_name, meanings_in, toml_text
-from importer.formats.language import CauseTable, word_key
 from importer.private_files import write_new
 from importer.settings.options import Settings
 from schemas.vocabulary import Direction, Verdict, counted
 
-Said = Mapping[str, tuple[str, ...]]
+Answers = Mapping[str, tuple[str, ...]]
 """The answers so far, by key of the format or `outcome.WORD`: empty where there is no such column, else `OPEN`."""
 
 OPEN = ("TODO",)
@@ -70,32 +70,32 @@ def describe(export: Path, settings: Settings) -> Path:
     cells = [(str(number), each.header or each.name, ", ".join([*each.counts][:3])) for number, each in columns]
     show_lines(aligned((), cells), err=True)
     show("Answer with numbers. Enter takes the default, < goes back, ? leaves it open.", err=True)
-    said: dict[str, tuple[str, ...]] = {}
+    answers: dict[str, tuple[str, ...]] = {}
     while question := next(
-        (each for each in _questions(draft, catalogue.causes, said) if each.key not in said), None
+        (each for each in _questions(draft, catalogue.causes, answers) if each.key not in answers), None
     ):
         show_lines(question.lines, err=True)
         typed = ask(question.text, question.default, question.check)
-        if typed == BACK and said:
-            said.popitem()
+        if typed == BACK and answers:
+            answers.popitem()
         elif typed and typed != BACK:
-            said[question.key] = question.values.get(typed, OPEN)
+            answers[question.key] = question.values.get(typed, OPEN)
     own = user_folder() / "formats"
     files = {path.stem for folder in (Path(), own) for path in folder.glob("*.toml")}
     name = format_name(export.name.split(".")[0], {*catalogue.formats, *RESERVED_NAMES, *files})
-    text = draft.text(name, catalogue.causes, _settled(draft, said))
+    text = draft.text(name, catalogue.causes, _settled(draft, answers))
     path = (Path() if text.open_points() else own) / f"{name}.toml"
     write_new(path, text.text)
     load_format(path, catalogue.causes)
     return path
 
 
-def _settled(draft: Draft, said: Said) -> dict[str, str]:
+def _settled(draft: Draft, answers: Answers) -> dict[str, str]:
     """Return what the answers settle: by the beginnings of its lines in a draft, and by its tables."""
-    layouts = draft.starts().get(said["columns"], ())
+    layouts = draft.starts().get(answers["columns"], ())
     lines = {
         key: f"{key} = {toml_text(values if key in LISTS else values[0])}"
-        for key, values in {"formats": layouts, **said}.items()
+        for key, values in {"formats": layouts, **answers}.items()
         if values not in ((), OPEN)
     }
     settled = {f"{key} = ": line for key, line in lines.items()}
@@ -103,44 +103,46 @@ def _settled(draft: Draft, said: Said) -> dict[str, str]:
     settled["# TODO are these"] = "# As they stand in the file that was described."
     durations = (lines[key] for key in ("ring_seconds", "talk_seconds") if key in lines)
     settled["agent = "] = "\n".join((lines.get("agent", 'agent = ["TODO"]'), *durations))
-    if said["id"] != OPEN:
-        unique = [*said["columns"], *said["agent"], *said["customer"]]
-        settled["unique_by = "] = "" if said["id"] else f"unique_by = {toml_text(unique)}"
+    if answers["id"] != OPEN:
+        unique = [*answers["columns"], *answers["agent"], *answers["customer"]]
+        settled["unique_by = "] = "" if answers["id"] else f"unique_by = {toml_text(unique)}"
         settled.setdefault("id = ", "")
-    way = said["direction"]
-    rules = [(f"{way[0]} = {toml_text(word)}", meant) for word, meant in _meanings(said, "direction")]
+    way = answers["direction"]
+    rules = [(f"{way[0]} = {toml_text(word)}", meant) for word, meant in _meanings(answers, "direction")]
     if not way:
-        rules = [(f"{said['customer'][0]} = {{ empty = false }}", "outgoing")]
+        rules = [(f"{answers['customer'][0]} = {{ empty = false }}", "outgoing")]
     if rules:
         tables = (f"[[direction]]\nwhen = {{ {test} }}\nis = {toml_text(meant)}" for test, meant in rules)
         settled["[[direction]]"] = "\n\n".join(tables)
-    words = [f"{toml_text(word)} = {toml_text(meant)}" for word, meant in _meanings(said, "outcome")]
+    words = [f"{toml_text(word)} = {toml_text(meant)}" for word, meant in _meanings(answers, "outcome")]
     if below := [lines["table"]] if "table" in lines else words and ["[outcome.words]", *words]:
-        settled["[[outcome]]"] = "\n".join(("[[outcome]]", f"column = {toml_text(said['outcome'][0])}", *below))
+        settled["[[outcome]]"] = "\n".join(("[[outcome]]", f"column = {toml_text(answers['outcome'][0])}", *below))
     return settled
 
 
-def _meanings(said: Said, kind: str) -> list[tuple[str, str]]:
+def _meanings(answers: Answers, kind: str) -> list[tuple[str, str]]:
     """Return the words of a kind with what they mean, without those left open: their rows are rejected."""
-    named = ((key.removeprefix(f"{kind}."), values) for key, values in said.items() if key.startswith(f"{kind}."))
+    named = (
+        (key.removeprefix(f"{kind}."), values) for key, values in answers.items() if key.startswith(f"{kind}.")
+    )
     return [(word, values[0]) for word, values in named if values != OPEN]
 
 
-def _questions(draft: Draft, causes: Mapping[str, CauseTable], said: Said) -> Iterator[Question]:
-    """Yield the questions as far as the answers before them tell which, first those that a column answers."""
+def _questions(draft: Draft, causes: Mapping[str, CauseTable], answers: Answers) -> Iterator[Question]:
+    """Yield the questions as far as the answers so far decide which, first those that a column answers."""
     number_of = {name: str(number) for number, name in enumerate(draft.columns, start=1)}
     starts = {" ".join(number_of[name] for name in names): names for names in draft.starts()}
     yield Question("columns", "When it began (date and clock apart: two numbers, as 2 3)", starts, _only(starts))
-    if len(layouts := draft.starts().get(said["columns"], ())) > 1:
+    if len(layouts := draft.starts().get(answers["columns"], ())) > 1:
         lines = tuple(f"  {number}  {_SOME_DAY:{layout}}" for number, layout in enumerate(layouts, start=1))
         yield Question("formats", "How the 3rd of April 2026 is written there", _numbered(layouts), lines=lines)
     columns = _numbered(draft.columns)
-    others = {number_of[name]: column for name, column in draft.columns.items() if name not in said["columns"]}
+    others = {number_of[name]: column for name, column in draft.columns.items() if name not in answers["columns"]}
     untimed = {n: column for n, column in others.items() if not column.layouts}
     own = [n for n, column in untimed.items() if len(column.counts) == draft.rows]
     yield Question("id", "The system's id of the call (0: none)", {"0": (), **columns}, _only(own))
     yield Question("agent", "Who of us called (extension, number, e-mail or name)", columns)
-    used = (*said["id"], *said["agent"])
+    used = (*answers["id"], *answers["agent"])
     dialled = [n for n, column in untimed.items() if column.is_mostly(_NUMBER) and column.name not in used]
     yield Question("customer", "The number that was called", columns, _only(dialled))
     few = {n: columns[n] for n, column in others.items() if column.words()}
@@ -149,13 +151,13 @@ def _questions(draft: Draft, causes: Mapping[str, CauseTable], said: Said) -> It
     times = {n: columns[n] for n, column in others.items() if column.is_mostly(_DURATION)}
     yield Question("ring_seconds", "How long it rang (0: no column)", {"0": (), **times}, "0")
     yield Question("talk_seconds", "How long they talked (0: no column)", {"0": (), **times}, "0")
-    called = draft.columns.get("".join(said["customer"]))
+    called = draft.columns.get("".join(answers["customer"]))
     text = "Numbers without + have 1 no country code, 2 their country code"
     default = "1" if called and called.is_mostly(_WITH_PREFIX) else None
     yield Question("plain_digits", text, _numbered(("national", "international")), default)
-    yield from _about_words("direction", draft, said, {})
-    yield from _about_outcomes(draft, causes, said)
-    meant = [f"  {word} = {meaning}" for kind in MEANINGS for word, meaning in _meanings(said, kind)]
+    yield from _about_words("direction", draft, answers, {})
+    yield from _about_outcomes(draft, causes, answers)
+    meant = [f"  {word} = {meaning}" for kind in MEANINGS for word, meaning in _meanings(answers, kind)]
     lines = ("What the words mean; rows with a word left open are rejected:", *meant)
     yield Question("all", "Right? 1 writes the format, < goes back", {"1": ()}, "1", lines)
 
@@ -169,15 +171,15 @@ def _only(numbers: Collection[str]) -> str | None:
     return next(iter(numbers)) if len(numbers) == 1 else None
 
 
-def _about_outcomes(draft: Draft, causes: Mapping[str, CauseTable], said: Said) -> Iterator[Question]:
+def _about_outcomes(draft: Draft, causes: Mapping[str, CauseTable], answers: Answers) -> Iterator[Question]:
     """Yield the questions about the words that say what became of a call, of codes first whose they are.
 
     Without the time of talk no table is offered that needs it: an answered call would count as unanswered.
     """
-    column = draft.columns.get("".join(said["outcome"]))
+    column = draft.columns.get("".join(answers["outcome"]))
     words = [word for word, _ in column.words()] if column else []
     tables = [each for each in causes.values() if all(map(str.isdecimal, words)) and {*words} <= each.words.keys()]
-    if said["talk_seconds"] in ((), OPEN):
+    if answers["talk_seconds"] in ((), OPEN):
         tables = [each for each in tables if not any(each.words[code].talked for code in words)]
     if words and tables:
         rows = []
@@ -187,19 +189,19 @@ def _about_outcomes(draft: Draft, causes: Mapping[str, CauseTable], said: Said) 
             rows.append((f"  {number}", table.title, ", ".join(some)))
         names = _numbered(each.name for each in tables)
         yield Question("table", "Table of these codes (0: none)", {"0": (), **names}, lines=(*aligned((), rows),))
-    if said.get("table", OPEN) in ((), OPEN):
+    if answers.get("table", OPEN) in ((), OPEN):
         meanings = meanings_in(causes)
         likely = {word: agreed(meanings.get(word_key(word), {})) for word in words}
-        yield from _about_words("outcome", draft, said, likely)
+        yield from _about_words("outcome", draft, answers, likely)
 
 
-def _about_words(kind: str, draft: Draft, said: Said, likely: Mapping[str, str]) -> Iterator[Question]:
-    """Yield a question for each word of the column that tells ``kind``, the first with what words can mean."""
+def _about_words(kind: str, draft: Draft, answers: Answers, likely: Mapping[str, str]) -> Iterator[Question]:
+    """Yield a question for each word of the column of a ``kind``, the first with what words can mean."""
     values = _numbered(MEANINGS[kind])
     numbers = {meant: number for number, (meant,) in values.items()}
     remarks = aligned((), [(f"  {number}", meant, REMARKS.get(meant, "")) for meant, number in numbers.items()])
     lines = ("What each word means:", *remarks)
-    column = draft.columns.get("".join(said[kind]))
+    column = draft.columns.get("".join(answers[kind]))
     for word, count in column.words() if column else ():
         default = numbers.get(likely.get(word, ""))
         yield Question(f"{kind}.{word}", f"{word}, {counted(count, 'row')}", values, default, lines)

@@ -35,8 +35,8 @@ def import_command(given: Mapping[str, object], settings: Settings, files: tuple
     from importer.simulator.service import SANDBOX_CREDENTIALS
 
     if "sandbox" not in given or sys.stderr.isatty():  # in a config file it would end every night with 0
-        said = "the sandbox answers in place of Zoho, which gets no call of this run"
-        show_message(said, "" if "sandbox" in given else "Take `sandbox` out of config file or environment.")
+        note = "the sandbox answers in place of Zoho, which gets no call of this run"
+        show_message(note, "" if "sandbox" in given else "Take `sandbox` out of config file or environment.")
     with temporary_folder() as folder, Sandbox() as sandbox:
         inside = replace(
             settings,

@@ -106,7 +106,7 @@ class Screen:
         self._broken_off: list[RunSummary] = []
         self._is_stopped = False
         self._notes = 0
-        self._told: tuple[RunSummary, int] | None = None
+        self._shown: tuple[RunSummary, int] | None = None
 
     def __enter__(self) -> Self:
         handlers = dict.fromkeys(STOPPING, self._on_signal) | dict.fromkeys(ASKING, self._show_progress)
@@ -159,10 +159,10 @@ class Screen:
         What was printed is not printed again, but for the last line where a note came below it.
         """
         self._close_bar()
-        told, self._told = self._told, (summary, self._notes)
-        if told == self._told:
+        before, self._shown = self._shown, (summary, self._notes)
+        if before == self._shown:
             return
-        is_new = told is None or told[0] != summary
+        is_new = before is None or before[0] != summary
         if self._settings.json and is_new:
             show_json(summary_record(summary))
         asked = self._notes or self._settings.verbose or (sys.stderr.isatty() and not self._settings.quiet)

@@ -201,8 +201,8 @@ def sandbox_command(host: str, port: int, rate_limit: str | None) -> None:
         service = Service(rate_limit=limit, knows_users=True)
         sandbox = Sandbox(service, host=host, port=port, on_answer=show_answer)
     except (ValueError, OSError) as error:
-        said = f"--host/--port: cannot listen on {host} port {port}: {getattr(error, 'strerror', None) or error}"
-        raise UsageError(said, hint="Name another with --port, such as --port 8081.") from error
+        fault = f"--host/--port: cannot listen on {host} port {port}: {getattr(error, 'strerror', None) or error}"
+        raise UsageError(fault, hint="Name another with --port, such as --port 8081.") from error
     url = sandbox.base_url
     # In the ledger of real runs what the sandbox took would count as notified.
     ledger = shlex.quote(str(Settings().ledger.with_name("sandbox.sqlite")))

@@ -11,7 +11,9 @@ import requests
 
 from importer.auth import GarbledError, SignIn, Token
 from importer.client.classify import FAILURES_BEFORE, Judgement, Proof, Reaction, classify, judge_failure
-from importer.client.connection import Answer, Line, SendFailure, Trust
+from importer.client.connection import Answer, HttpClient
+from importer.client.failures import SendFailure
+from importer.client.trust import Trust
 from importer.errors import (
     ConfigurationError,
     ExitCode,
@@ -60,7 +62,7 @@ def request_to(
     return requests.Request(method, token.api_url + path, params=query, headers=headers)
 
 
-class Client(Line):
+class Client(HttpClient):
     """Notifies calls, one at a time; one per worker thread, to be closed."""
 
     _token: Token | None = None
@@ -75,7 +77,7 @@ class Client(Line):
         *,
         wall_clock: Callable[[], float],
     ) -> Judgement:
-        """Post one call, once, and judge the whole answer, with hooks as `Line.exchange` has them.
+        """Post one call, once, and judge the whole answer, with hooks as `HttpClient.exchange` has them.
 
         The connection is used again only after the documented success; anything else closes it. Raises
         SendFailure when no complete answer came.
@@ -103,7 +105,7 @@ class Client(Line):
         return judgement
 
 
-class TokenTransport(Line):
+class TokenTransport(HttpClient):
     """What a TokenSource posts its form with: a fresh connection each time, with our bounds; for one thread."""
 
     def __init__(
@@ -136,7 +138,7 @@ class TokenTransport(Line):
             self.close()
 
 
-class AccountClient(Line):
+class AccountClient(HttpClient):
     """Asks the API about the account, over a fresh connection each time; nothing it sends can become a call."""
 
     def users(self, token: Token) -> tuple[User, ...]:
@@ -163,7 +165,7 @@ class AccountClient(Line):
         return tuple(known.values())
 
     def take_no_call(self, token: Token) -> None:
-        """See that a notification would be taken, by one without any field; raises ImporterError."""
+        """Check that a notification would be taken, by one without any field; raises ImporterError."""
         # It can only be refused for that: token, scope and integration are checked before (inferred).
         answer = self._ask(request_to("POST", CALLNOTIFY_PATH, token))
         if classify(answer, now_epoch=time.time()).reason != "parameter_missing":

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from importer.client.connection import BODY_LIMIT_BYTES, Answer, SendFailure
+from importer.client.connection import BODY_LIMIT_BYTES, Answer
+from importer.client.failures import SendFailure
 from importer.errors import ExitCode
 from importer.pacing import parse_retry_after
 
@@ -59,12 +60,14 @@ class Judgement:
 
 
 def _hold(reason: str, what: str, exit_code: ExitCode | None, stop_after: int = 0) -> Judgement:
+    """Return the judgement of an answer that proves nothing: the call stays uncertain."""
     reaction = Reaction.STOP if stop_after == 1 else Reaction.GO_ON
     hint = f"{what} Look for the call in Zoho, then settle it with `cdr-importer resolve`."
     return Judgement(Proof.UNKNOWN, reaction, reason, hint, exit_code=exit_code, stop_after=stop_after)
 
 
 def _refuse(reason: str, hint: str, exit_code: ExitCode, stop_after: int) -> Judgement:
+    """Return the judgement of an answer that refuses this call."""
     return Judgement(Proof.REFUSED, Reaction.GO_ON, reason, hint, exit_code=exit_code, stop_after=stop_after)
 
 
@@ -75,11 +78,13 @@ def _stop(
     exit_code: ExitCode = ExitCode.NOT_PERMITTED,
     proof: Proof = Proof.NOT_APPLIED,
 ) -> Judgement:
+    """Return the judgement of an answer that every call would get: the run ends, and the call stays pending."""
     hint = f"{what} The call stays pending. {advice}"
     return Judgement(proof, Reaction.STOP, reason, hint, exit_code=exit_code, stop_after=1)
 
 
 def _again(reaction: Reaction, reason: str, what: str, exit_code: ExitCode, advice: str = "") -> Judgement:
+    """Return the judgement of an answer to a request that was not applied and may be repeated."""
     hint = f"{what} The call stays pending. {advice}".rstrip()
     return Judgement(Proof.NOT_APPLIED, reaction, reason, hint, exit_code=exit_code)
 
@@ -260,7 +265,7 @@ STATUS_CLASSES: Mapping[int, Judgement] = {
 }
 
 BODY_DECIDES = frozenset({200, 201, 202})
-"""Statuses that say nothing by themselves: the shape of the body decides."""
+"""Statuses that decide nothing by themselves: the shape of the body does."""
 
 NEEDS_NO_BODY = frozenset({401, 404, 407, 408, 421, 425, 429})
 """Statuses whose meaning no body is expected to change, so that an unreadable one does no harm."""

@@ -16,26 +16,23 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.wait import wait_for_read
 
 from importer import __version__
-from importer.errors import ConfigurationError
-from importer.private_files import open_small
+from importer.client.failures import SendFailure, kind_of
+from importer.client.trust import Trust, TrustingAdapter
 from importer.records import Timeouts, ignore
 
 BODY_LIMIT_BYTES = 64 * 1024
 
 Found = tuple[int, int, int, str, Any]
-"""One line of getaddrinfo: family, type, protocol, canonical name, address."""
+"""One row of getaddrinfo: family, type, protocol, canonical name, address."""
 
 _LAST_WORD_SECONDS = 1.0
 
@@ -57,26 +54,11 @@ class Answer:
     headers: Mapping[str, str]
 
 
-class SendFailure(Exception):  # noqa: N818 not an error of the program: one of the outcomes of sending
-    """No complete answer. ``first_byte`` says whether bytes of the request may have left.
-
-    ``kind`` is a slug: refused, dns, connect_timeout, tls_certificate, tls_client_certificate, tls_refused, tls,
-    proxy, proxy_sign_in, reset, timeout, deadline, interrupted, cut, malformed, bad_address or other. ``classes``
-    names the exception classes for a log line; their texts may hold addresses and are never kept.
-    """
-
-    def __init__(self, *, first_byte: bool, kind: str, classes: str = "") -> None:
-        super().__init__(f"{kind}, {'after' if first_byte else 'before'} the first byte of the request")
-        self.first_byte = first_byte
-        self.kind = kind
-        self.classes = classes
-
-
 class _Halt(BaseException):
     """Ends a request through urllib3, which would swallow or wrap an OSError.
 
-    Its argument is what a hook raised; None when the server closed a connection that rested, or talked on, before
-    the first byte of the request.
+    Its argument is what a hook raised; None when the server closed a connection that rested, or sent something
+    on it, before the first byte of the request.
     """
 
 
@@ -85,15 +67,15 @@ class _TimedReads(io.RawIOBase):
 
     is_over = False
 
-    def __init__(self, sock: socket.socket, line: "Line") -> None:
-        self._sock, self._line = sock, line
+    def __init__(self, sock: socket.socket, client: "HttpClient") -> None:
+        self._sock, self._client = sock, client
         self._bytes = sock.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any, /) -> int | None:
-        self._line.limit(self._sock)
+        self._client.limit(self._sock)
         count = self._bytes.readinto(buffer)
         self.is_over = count == 0
         return count
@@ -106,10 +88,10 @@ class _TimedReads(io.RawIOBase):
 class _WatchedResponse(http.client.HTTPResponse):
     """Raises IncompleteRead for a header block cut short; CPython 3.11 to 3.14 hand it over as a whole answer."""
 
-    def __init__(self, sock: socket.socket, *args: Any, line: "Line", **kwargs: Any) -> None:
+    def __init__(self, sock: socket.socket, *args: Any, client: "HttpClient", **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.fp.close()
-        self._reads = _TimedReads(sock, line)
+        self._reads = _TimedReads(sock, client)
         self.fp = io.BufferedReader(self._reads)
 
     def begin(self) -> None:
@@ -123,64 +105,48 @@ class _WatchedResponse(http.client.HTTPResponse):
 
 
 class _Connection(HTTPConnection):
-    """Marks the first byte of a request on its line; bytes for a proxy's CONNECT are not the request's."""
+    """Calls its client's hooks around the bytes of a request; those for a proxy's CONNECT are none of them."""
 
     response_class: Any
     debuglevel = 0  # http.client would print token and call; whatever the class above was set to
 
-    def __init__(self, *args: Any, line: "Line", **kwargs: Any) -> None:
+    def __init__(self, *args: Any, client: "HttpClient", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.line = line
-        self.response_class = functools.partial(_WatchedResponse, line=line)
-        self._is_dialling = False
+        self.client = client
+        self.response_class = functools.partial(_WatchedResponse, client=client)
+        self._is_connecting = False
 
     def connect(self) -> None:
-        self._is_dialling = True
+        self._is_connecting = True
         try:
             super().connect()
         finally:
-            self._is_dialling = False
+            self._is_connecting = False
 
     def send(self, data: Any) -> None:
         if self.sock is None:
             # http.client connects inside send, which would run the hooks for a refused connection.
             self.connect()
-        if self._is_dialling:
+        if self._is_connecting:
             super().send(data)
             return
-        line = self.line
-        if not line.first_byte:
-            if not line._is_asked:
-                try:
-                    line._before_first_byte()
-                except BaseException as refusal:
-                    raise _Halt(refusal) from None
-            line._is_asked = True
-            with line._changed:
-                line.limit(self.sock)
-                # The hook takes longer than anything else since the connection was last looked at.
-                if line._has_rested and line._handle is not None and wait_for_read(line._handle, timeout=0):
-                    raise _Halt(None)
-                line.first_byte = True
+        self.client.before_bytes(self.sock)
         try:
             super().send(data)
         finally:
-            try:
-                line._after_write()
-            except BaseException as refusal:
-                raise _Halt(refusal) from None
+            self.client.after_bytes()
 
     def _new_conn(self) -> socket.socket:
         """Try the host's addresses in turn; urllib3 2.8 would give each the full time, without a common end."""
         last: OSError | None = None
         try:
-            places = self.line.look_up(self.host, int(self.port or 0))
+            places = self.client.look_up(self.host, int(self.port or 0))
         except (UnicodeError, socket.gaierror) as error:
             fault = error if isinstance(error, socket.gaierror) else socket.gaierror()
             raise NameResolutionError(self.host, self, fault) from error
         for found in places:
             try:
-                return self.line.dial(found, self.socket_options or ())
+                return self.client.connect_to(found, self.socket_options or ())
             except OSError as error:
                 last = error
         if last is None or isinstance(last, TimeoutError):
@@ -189,13 +155,13 @@ class _Connection(HTTPConnection):
 
 
 class _TlsConnection(_Connection, HTTPSConnection):
-    """The same under TLS, where the server may have said why it hung up in the middle of our request."""
+    """The same under TLS, where the server may have sent why it ended the connection during our request."""
 
     def send(self, data: Any) -> None:
         try:
             super().send(data)
         except (ssl.SSLError, ConnectionError) as broken:
-            if not self.line.first_byte or not isinstance(self.sock, ssl.SSLSocket):
+            if not self.client.first_byte or not isinstance(self.sock, ssl.SSLSocket):
                 raise
             # TLS 1.3 says after the handshake that a client certificate is wanted (RFC 8446 6.2).
             try:
@@ -207,60 +173,11 @@ class _TlsConnection(_Connection, HTTPSConnection):
             raise
 
 
-class Trust:
-    """What we trust: the CA list that ships with requests, and the operator's file; may be shared by threads.
-
-    The environment (SSL_CERT_FILE, REQUESTS_CA_BUNDLE, SSLKEYLOGFILE) does not count. The list takes 40 ms, and
-    is loaded when TLS is first wanted: a run that has nothing to send, or sends to loopback, goes without.
-    Raises ConfigurationError when the file cannot be read or holds no certificate.
-    """
-
-    def __init__(self, ca_bundle: Path | None = None) -> None:
-        self._guard = threading.Lock()
-        self._is_whole = False
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if ca_bundle is not None:
-            try:
-                open_small(ca_bundle).close()  # a pipe would be waited for
-                self._context.load_verify_locations(ca_bundle)
-            except OSError:
-                raise ConfigurationError(
-                    "--ca-bundle cannot be read as certificates", hint="Name a readable file in PEM form."
-                ) from None
-
-    def context(self) -> ssl.SSLContext:
-        """Return it whole, for a connection under TLS."""
-        with self._guard:
-            if not self._is_whole:
-                self._context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
-                self._is_whole = True
-        return self._context
-
-
-class _Adapter(HTTPAdapter):
-    """Gives its pools our own trust."""
-
-    trust: Trust
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        context = self.trust.context() if proxy.lower().startswith("https:") else None
-        return super().proxy_manager_for(proxy, proxy_ssl_context=context, **kwargs)
-
-    def build_connection_pool_key_attributes(
-        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
-    ) -> Any:
-        host_parameters, _ = super().build_connection_pool_key_attributes(request, verify, cert)
-        if host_parameters["scheme"] != "https":
-            return host_parameters, {}
-        return host_parameters, {"ssl_context": self.trust.context(), "cert_reqs": "CERT_REQUIRED"}
-
-
-class Line:
+class HttpClient:
     """At most one connection and one request in flight; for one thread.
 
     ``proxy`` and ``trust`` are the only ways that a proxy or a further trust root comes in; the environment's are
-    ignored. ``trust`` may be shared by several lines, and so may ``fresh_only``: once set, no connection is used
+    ignored. ``trust`` may be shared by several clients, and so may ``fresh_only``: once set, no connection is used
     again. It is set when a request on a connection that rested gets no byte of an answer.
     """
 
@@ -278,7 +195,7 @@ class Line:
         self._idle_seconds = self._limits.idle_seconds
         self._clock = clock
         self._proxies = {"http": proxy, "https": proxy} if proxy else {}
-        self._adapter = _Adapter(pool_connections=1, pool_maxsize=1, max_retries=0)
+        self._adapter = TrustingAdapter(pool_connections=1, pool_maxsize=1, max_retries=0)
         self._adapter.trust = trust or Trust()
         self._session = requests.Session()
         # Without this, .netrc replaces the Authorization header and HTTPS_PROXY gets the token (requests 2.34).
@@ -328,7 +245,7 @@ class Line:
             (refusal,) = halt.args
             raise refusal from refusal.__cause__
         except Exception as error:
-            kind, classes = _kind_of(error)
+            kind, classes = kind_of(error)
             kind = "deadline" if self._clock() >= self._deadline else kind
             kind = "interrupted" if self._is_cut else kind
             self.close()
@@ -369,6 +286,33 @@ class Line:
         if sock.gettimeout() != seconds:  # to set it is a system call
             sock.settimeout(seconds)
 
+    def before_bytes(self, sock: socket.socket) -> None:
+        """Call the hook of the first byte once, before any leaves; raises _Halt with what the hook raises.
+
+        Raises an empty _Halt where the server has closed a connection that rested, or has sent something on it.
+        """
+        if self.first_byte:
+            return
+        if not self._is_asked:
+            try:
+                self._before_first_byte()
+            except BaseException as refusal:
+                raise _Halt(refusal) from None
+        self._is_asked = True
+        with self._changed:
+            self.limit(sock)
+            # The hook takes longer than anything else since the connection was last looked at.
+            if self._has_rested and self._handle is not None and wait_for_read(self._handle, timeout=0):
+                raise _Halt(None)
+            self.first_byte = True
+
+    def after_bytes(self) -> None:
+        """Call the hook of written bytes; raises _Halt with what the hook raises."""
+        try:
+            self._after_write()
+        except BaseException as refusal:
+            raise _Halt(refusal) from None
+
     def look_up(self, host: str, port: int) -> Sequence[Found]:
         """Return where a host may be reached, in the order to be tried.
 
@@ -399,7 +343,7 @@ class Line:
             raise outcome
         return outcome
 
-    def dial(self, found: Found, options: Sequence[tuple[int, int, int | bytes]]) -> socket.socket:
+    def connect_to(self, found: Found, options: Sequence[tuple[int, int, int | bytes]]) -> socket.socket:
         """Connect to one address, in such a way that a cut ends that too; raises OSError."""
         family, kind, protocol, _, address = found
         sock = socket.socket(family, kind, protocol)
@@ -425,7 +369,7 @@ class Line:
             prepared = self._session.prepare_request(request)
             pool: Any = self._adapter.get_connection_with_tls_context(prepared, verify=True, proxies=self._proxies)
             kind = _TlsConnection if pool.scheme == "https" else _Connection
-            pool.ConnectionCls = functools.partial(kind, line=self)
+            pool.ConnectionCls = functools.partial(kind, client=self)
             # Not session.send: even with redirects off, requests 2.34 reads a redirect's body without bound, and
             # what it does for each request takes as long as all the rest.
             self._send = functools.partial(
@@ -482,50 +426,3 @@ class Line:
             if int(min(values)) != len(body):
                 raise http.client.IncompleteRead(b"")
         return Answer(raw.status, body, headers)
-
-
-_TLS = ssl.SSLError
-_KINDS: tuple[tuple[str, tuple[type[BaseException], ...], str], ...] = (
-    ("tls_certificate", (ssl.SSLCertVerificationError,), ""),
-    ("tls_client_certificate", (_TLS,), "CERTIFICATE_REQUIRED"),
-    # Under TLS 1.2 a server that wants a client certificate sends the first of these and no more.
-    ("tls_refused", (_TLS,), "HANDSHAKE_FAILURE|BAD_CERTIFICATE|CERTIFICATE_UNKNOWN|ACCESS_DENIED"),
-    ("tls_refused", (_TLS,), "PROTOCOL_VERSION|UNSUPPORTED_PROTOCOL|INSUFFICIENT_SECURITY"),
-    # CPython 3.11 gives the status of a refused CONNECT only in the text of an OSError.
-    ("proxy_sign_in", (OSError,), "^Tunnel connection failed: 407"),
-    ("proxy", (urllib3.exceptions.ProxyError,), ""),
-    ("dns", (NameResolutionError,), ""),
-    ("refused", (NewConnectionError,), ""),
-    ("connect_timeout", (ConnectTimeoutError,), ""),
-    ("tls", (_TLS, urllib3.exceptions.SSLError), ""),
-    ("cut", (http.client.IncompleteRead,), ""),
-    ("timeout", (TimeoutError, urllib3.exceptions.TimeoutError), ""),
-    ("reset", (ConnectionError,), ""),
-    ("bad_address", (requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError, UnicodeError), ""),
-    ("bad_address", (requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema), ""),
-    ("malformed", (http.client.HTTPException, urllib3.exceptions.InvalidHeader), ""),
-    ("malformed", (requests.exceptions.InvalidHeader, urllib3.exceptions.DecodeError), ""),
-)
-"""First line that fits any exception of the chain decides."""
-
-
-def _kind_of(error: Exception) -> tuple[str, str]:
-    """Return the kind of a failure, and the classes of the exceptions that it was made from."""
-    # Without ``__context__``, which reaches into what the caller is doing.
-    seen: dict[int, BaseException] = {}
-    waiting: list[object] = [error]
-    while waiting:
-        link = waiting.pop(0)
-        if isinstance(link, BaseException) and id(link) not in seen:
-            seen[id(link)] = link
-            waiting += [*link.args, getattr(link, "reason", None), link.__cause__]
-    chain = list(seen.values())
-    # requests' own exceptions are OSErrors too: only one with a number comes from the system (no route, ...).
-    otherwise = "reset" if any(isinstance(link, OSError) and link.errno for link in chain) else "other"
-    kinds = (
-        kind
-        for kind, classes, words in _KINDS
-        for link in chain
-        if isinstance(link, classes) and re.search(words, str(getattr(link, "reason", link)))
-    )
-    return next(kinds, otherwise), "/".join(type(link).__name__ for link in chain)

@@ -47,10 +47,10 @@ def is_json(start: bytes) -> bool:
 
 
 def places_of_objects(opened: Callable[[], BinaryIO], shown: str) -> tuple[Place, ...]:
-    """Return where the calls of a file may be, ``opened`` opens it: of a single object its lists, or itself.
+    """Return where the calls of a file may be: of a single object its lists, or itself; ``opened`` opens the file.
 
-    Nothing but the columns tells an envelope around calls from one call with a list of its legs. An answer without
-    calls has an empty list, and neither tells of a fault nor holds what may be a telephone number.
+    Only the columns distinguish an envelope around calls from one call with a list of its legs. An answer without
+    calls has an empty list, no word of a fault, and nothing that may be a telephone number.
     """
     with opened() as source:
         text = _Text(source, shown)
@@ -63,8 +63,8 @@ def places_of_objects(opened: Callable[[], BinaryIO], shown: str) -> tuple[Place
             return (None,)
     if not lists:
         ((_, cells, _),) = _objects(opened, shown, None)
-        told = {key: cell for key, cell in cells.items() if cell not in ("", "[]") and "://" not in cell[:8]}
-        if "[]" in cells.values() and not any(_FAULT.search(key) or _NUMBER.search(told[key]) for key in told):
+        filled = {key: cell for key, cell in cells.items() if cell not in ("", "[]") and "://" not in cell[:8]}
+        if "[]" in cells.values() and not any(_FAULT.search(key) or _NUMBER.search(filled[key]) for key in filled):
             return (None, EMPTY)
     return (*lists, None)
 

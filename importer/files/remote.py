@@ -46,12 +46,12 @@ class Address:
         return self
 
     def is_dir(self) -> bool:
-        """Say whether it is a folder."""
+        """Return whether it is a folder."""
         with self._found() as (system, path):
             return bool(system.isdir(path))
 
     def is_file(self) -> bool:
-        """Say whether it is a file."""
+        """Return whether it is a file."""
         with self._found() as (system, path):
             return bool(system.isfile(path))
 
@@ -113,7 +113,7 @@ def path_of(name: str) -> Path:
 
 
 def is_remote(path: object) -> bool:
-    """Say whether a path is an address."""
+    """Return whether a path is an address."""
     return isinstance(path, Address)
 
 
@@ -125,8 +125,8 @@ def _own_errors() -> Iterator[None]:
     except FileNotFoundError as error:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
     except Exception as error:
-        said = re.sub(r"\?\S*", "?...", str(error))  # an address that a package signed
-        raise OSError(errno.EIO, f"{type(error).__name__}: {said}") from error
+        text = re.sub(r"\?\S*", "?...", str(error))  # an address that a package signed
+        raise OSError(errno.EIO, f"{type(error).__name__}: {text}") from error
 
 
 def unread_hint(path: Path) -> str:

@@ -16,8 +16,9 @@ import tomli
 from pydantic import BaseModel, ValidationError
 
 from importer.errors import ConfigurationError, UsageError
+from importer.formats.causes import CauseTable, word_key
 from importer.formats.faults import TomlText
-from importer.formats.language import BUILT_IN, CauseTable, CdrFormat, LookAlike, word_key
+from importer.formats.language import BUILT_IN, CdrFormat, LookAlike
 from importer.private_files import open_small, why
 from schemas.vocabulary import Verdict, counted
 
@@ -34,9 +35,9 @@ RESERVED_NAMES = frozenset({"list", "new", "test"})
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Formats and cause tables by name; ``own`` and ``own_causes`` name those the user's folder has a file of.
+    """Formats and cause tables by name; ``own`` and ``own_causes`` name those that the user's folder has.
 
-    ``lookalikes`` are files that no format fits and that are refused by name.
+    ``lookalikes`` are kinds of export without calls, which are refused by name.
     """
 
     formats: Mapping[str, CdrFormat]
@@ -71,7 +72,7 @@ def user_folder() -> Path:
 
 
 def own_folders(config: Path | None) -> tuple[Path, ...]:
-    """Return `user_folder` and, where it is another, that of the config file in force, which outranks it."""
+    """Return the folders of own formats: `user_folder`, and the config file's own, which outranks it."""
     beside = () if config is None else (config.resolve().parent,)  # README's night has a link to it
     return tuple({folder.resolve(): folder for folder in (user_folder(), *beside)}.values())
 
@@ -104,8 +105,8 @@ def load_catalogue(config: Path | None = None, *folders: Path) -> Catalogue:
         keys: dict[str, str] = {}
         for word in table.words:
             if (other := keys.setdefault(word_key(word), word)) != word:
-                said = f"the same word as {other!r}, since case, spaces, - and _ do not count"
-                raise file.fault(("words", word), said, "Leave one of the two lines.")
+                fault = f"the same word as {other!r}, since case, spaces, - and _ do not count"
+                raise file.fault(("words", word), fault, "Leave one of the two lines.")
         below = causes.get(path.stem, table)
         words = {**table.words, **below.words, **table.words}  # its own words come first
         causes[path.stem] = CauseTable(name=path.stem, title=table.title or below.title, words=words)
@@ -114,8 +115,8 @@ def load_catalogue(config: Path | None = None, *folders: Path) -> Catalogue:
     for path in own_files(folders, "formats"):
         cdr_format = load_format(path, causes)
         if cdr_format.name in formats or cdr_format.name in own:
-            said = f"the format name {cdr_format.name!r} is taken"
-            raise _own_file(path).fault(("name",), said, "Give the format of your own another name.")
+            fault = f"the format name {cdr_format.name!r} is taken"
+            raise _own_file(path).fault(("name",), fault, "Give the format of your own another name.")
         own[cdr_format.name] = cdr_format
     names = frozenset(path.stem for path in own_causes)
     return Catalogue({**formats, **own}, causes, frozenset(own), lookalikes, names)
@@ -161,7 +162,7 @@ def _own_file(path: Path) -> TomlText:
 
 @cache
 def _shipped() -> tuple[tuple[CauseTable, ...], tuple[CdrFormat, ...], tuple[LookAlike, ...]]:
-    """Return what the program itself brings."""
+    """Return the cause tables, formats and look-alikes of the program itself."""
     return _load_all("causes", CauseTable), _load_all("formats", CdrFormat), _load_all("lookalikes", LookAlike)
 
 

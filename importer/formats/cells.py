@@ -1,6 +1,6 @@
 """A cell as it was meant: without what spreadsheets, chats and address books leave around a value.
 
-`importer.reading.chunks` does the same on whole columns; a test holds the two against each other.
+`importer.reading.columns` does the same on whole columns; a test compares the two.
 """
 
 import csv
@@ -27,7 +27,7 @@ class Quotes(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How cells are told apart: one-byte delimiter, quoting, and whether spaces may stand before a quote.
+    """How a line is divided into cells: one-byte delimiter, quoting, and whether spaces may stand before a quote.
 
     ``spans`` are the columns of printed text by first and last position, from 1.
     """
@@ -67,10 +67,10 @@ NO_ID: Final = (
     r"[-\x{2010}-\x{2015}\x{2212}]+|N/?A|n/?a|Null|none|nil|NIL|undefined|[Ff]alse|FALSE|[Uu]nknown|"
     r"\(blank\)|\[\]|\{\}|#(?:N/A|REF!|VALUE!|NAME\?|NULL!)"
 )
-"""What stands in place of an id; R, Ruby, PHP, JavaScript, Excel and pandas write it. Calls would share it."""
+"""What R, Ruby, PHP, JavaScript, Excel and pandas write in place of an id. Calls would share it."""
 
 NO_LONE_ID: Final = rf"{NO_ID}|(?:[-0]+|-1)(?:\.0+)?"
-"""The same of an id in one column; zeros may be a part of one that is made of several."""
+"""The same for an id of one column. Zeros may be a part of an id of several columns."""
 
 NO_TIME: Final = (
     r"#?[^0-9#]*|0+(?:\.0+)?|-1|(?:000[01]|1899|19[07]0|1969)-.*|"
@@ -84,10 +84,10 @@ MySQL: 0000-00-00; .NET: 0001-01-01; OLE: 1899-12-30; SQL Server, of an empty te
 """
 
 NO_DATE_TIME: Final = NO_TIME + r"|0?0:00:00(?:\.0+)?|12:00:00 [Aa][Mm]"
-"""The same where a date stands before the time: of 0 in such a cell workbooks and Visual Basic make midnight."""
+"""The same for a cell of date and time, in which workbooks and Visual Basic write midnight for 0."""
 
-DECIMAL: Final = r"^([0-9]{1,15})[.,]0{1,2}$"
-"""How pandas and Excel write code 486 in a column of numbers: 486.0, 486,00."""
+POINTED: Final = r"^([0-9]{1,15})[.,]0{1,2}$"
+"""How pandas and Excel write 486 in a column of numbers: 486.0, 486,00."""
 
 
 def cut_line(line: str, spans: Sequence[tuple[int, int]]) -> str:
@@ -119,13 +119,18 @@ def plain_cell(text: str) -> str:
     return "" if text in NULLS else text
 
 
+def without_point(text: str) -> str:
+    """Return a whole number without the decimal point that a program gave it; any other text as it is."""
+    return re.sub(POINTED, r"\1", text)
+
+
 def caseless(text: str) -> str:
     """Return a text in the form in which texts are compared, whatever their letter case and Unicode form.
 
     Unicode's compatibility caseless match (The Unicode Standard 15, section 3.13, D146): composed and decomposed
     letters are equal, full-width and ordinary ones, no-break spaces and spaces, `ß` and `ss`, and so are one space
-    and several or a line break. The canonical match would tell apart what an input method or a spreadsheet changes
-    and nobody sees.
+    and several or a line break. The canonical match would keep texts apart that an input method or a spreadsheet
+    has changed without a visible difference.
     """
     if not text.isascii():
         text = unicodedata.normalize("NFKD", unicodedata.normalize("NFD", text).casefold())

@@ -24,7 +24,7 @@ class DateOrder(StrEnum):
 
 
 OFFSET: Final = r"(?:[Zz]|UTC|GMT|[-+]\d\d(?::?\d\d)?)"
-"""What stands behind a time that says how far its clock is from GMT."""
+"""The offset from GMT that stands behind a time."""
 
 _DATE: Final = re.compile(
     r"(?P<a>\d{1,4})(?P<mark>[-/.]) ?(?P<b>\d{1,2})(?P=mark) ?(?P<c>\d{4}|\d{1,2})(?:(?:,? +|T)(?P<rest>.+))?"
@@ -105,7 +105,7 @@ def own_order(formats: Iterable[str]) -> DateOrder | None:
 
 
 def without_seconds(formats: Iterable[str]) -> tuple[str, ...]:
-    """Return the layouts that have seconds as they are where a spreadsheet did not show them."""
+    """Return the layouts of times with seconds as a spreadsheet writes them that does not show seconds."""
     return tuple(_SECONDS.sub("", layout) for layout in formats if "%S" in layout)
 
 
@@ -180,7 +180,7 @@ def _fields(text: str, order: DateOrder) -> dict[str, int]:
 
 @dataclass(slots=True)
 class OrderEvidence:
-    """What the dates of a file say about their order: (line, text) of a row that leaves no choice, by order.
+    """Evidence of the order of day and month in a file: by order, (line, text) of a row that allows no other.
 
     ``open`` is the first date that has its year last, None where there is none: then the order does not matter.
     ``dotted`` is the first with dots: in every region that writes those the day stands first (Unicode CLDR).
@@ -192,7 +192,7 @@ class OrderEvidence:
     dotted: tuple[int, str] | None = None
     made: dict[DateOrder, tuple[int, str, int]] = field(default_factory=dict)
 
-    def look(self, line: int, text: str, epoch: int | None = None) -> None:
+    def add(self, line: int, text: str, epoch: int | None = None) -> None:
         """Take one cell into account, and the second at which the row's id was made."""
         first = year_last(text)
         if first is None:

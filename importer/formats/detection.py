@@ -12,11 +12,24 @@ from importer.errors import InputUnusableError
 from importer.files.export import ExportFile, open_tables, readable, without_rows
 from importer.files.packing import sql_dump
 from importer.files.workbooks import EMPTY_COLUMNS
-from importer.formats.cells import DECIMAL, Dialect, are_grouped, plain_cell, ungrouped
+from importer.formats.cells import Dialect, plain_cell, without_point
 from importer.formats.dates import DateOrder, bare_time, column_layouts, written_back
-from importer.formats.detected import Detection, rewriting_of
+from importer.formats.detected import Detection
 from importer.formats.encoding import certain_encoding, fallback_encoding
+from importer.formats.headers import (
+    TWO_LAYOUTS,
+    call_places,
+    cells_by_any_delimiter,
+    forbidden_in,
+    header_positions,
+    require_clear,
+    require_only,
+    require_sound,
+    title_key,
+    without_empty_tail,
+)
 from importer.formats.language import CdrFormat, LookAlike, Shape
+from importer.formats.resaved import with_rewritten
 from importer.formats.sample import (
     HEADER_RECORDS,
     RESAVED_DELIMITERS,
@@ -34,13 +47,6 @@ UNKNOWN_TODO = (
     "Answer questions about it at a terminal: `cdr-importer init --from FILE`, or see `cdr-importer formats`."
 )
 HEADER_TODO = "If the system can write the names of the columns above the rows, export the file with them. "
-TWO_LAYOUTS = (
-    "Exports of two layouts were put together into this file: import each by itself. Nothing of this file was "
-    "used."
-)
-KEPT_DIGITS, SURE_ZEROS = 15, 4
-DECIMAL_ID = "[0-9]+[.,]0+"
-EPOCH_ID = len("1772460847.0")
 LEAST_SHARE = 0.6
 """Share of the first rows that must fit an export without header; the others are its bad rows."""
 
@@ -49,9 +55,6 @@ NEAR_SHARE = 0.5
 
 MOST_NULS = 4
 """More than one NUL among so many characters makes a text UTF-16 that nothing marks."""
-
-NOTE = re.compile(r"[(\[{,;/]| - |_[xy]$|\.[0-9]$")
-"""What parts the name of a column from its unit, as in `Duration (min)`, or from what a merge in pandas adds."""
 
 _T_IN_ISO = re.compile(r"(?<=\d-\d\d)[Tt](?=\d\d:)| {2,}(?=\d\d:)")
 
@@ -153,24 +156,13 @@ def _detect(
     cdr_format, (_, read_by) = matches[0]
     encoding = encoding or fallback_encoding(file, cdr_format.file.encodings)
     detection = read_by(file=file, format=cdr_format, encoding=encoding)
-    _require_sound_header(detection)
-    _require_one_header(sample, detection, formats)
-    return _with_rewritten(detection, settings.date_order)
-
-
-def _with_rewritten(detection: Detection, date_order: str | None) -> Detection:
-    """Return a detection that knows what, by the first rows, another program has made of the cells."""
-    words, ids = detection.format.columns_of_words(), detection.format.origins_of_ids()
-    pointed = (name for name in words if any(re.match(DECIMAL, text) for text in detection.texts(name)))
-    grouped = (name for name in ids if are_grouped(detection.texts(name)))
-    detection = replace(
-        detection, format=with_cut_ids(detection), pointed=frozenset(pointed), grouped=frozenset(grouped)
-    )
-    return replace(detection, rewriting=rewriting_of(detection, date_order))
+    require_sound(detection)
+    require_only(sample, detection, formats)
+    return with_rewritten(detection, settings.date_order)
 
 
 def _require_text(text: str, encoding: str | None, shown: str) -> None:
-    """Raise InputUnusableError where nothing stands in a file, or another encoding than it was read in."""
+    """Raise InputUnusableError for an empty file, and for UTF-16 that was read as UTF-8."""
     if not text.strip("\ufeff \t\r\n"):
         raise InputUnusableError(
             f"{shown} is empty", hint="An export of a day without calls has at least its header line."
@@ -180,57 +172,6 @@ def _require_text(text: str, encoding: str | None, shown: str) -> None:
             f"{shown} seems to be UTF-16 text without a byte order mark: every other byte is zero",
             hint="Say so with --encoding utf-16-le (or utf-16-be), or save it as UTF-8.",
         )
-
-
-def with_cut_ids(detection: Detection) -> CdrFormat:
-    """Return the format of a file, and how cut ids look where those of the first rows were taken for numbers.
-
-    Of a number spreadsheet programs keep 15 digits. Whole ids end in as many zeros once in 10,000 files. pandas
-    writes 4000101.0 in a column that has an empty cell, Excel 4000101.00; an Asterisk that starts anew has one id
-    with .0, not two.
-    """
-    found = detection.format
-    if found.call.cut_id:
-        return found
-    columns = [{*map(ungrouped, detection.texts(name))} - {""} for name in found.origins_of_ids()]
-    long = [text for text in set().union(*columns) if re.fullmatch(f"[1-9][0-9]{{{KEPT_DIGITS},}}", text)]
-    zeros = sum(len(text) - KEPT_DIGITS for text in long)
-    cut = []
-    if zeros >= SURE_ZEROS and not any(text[KEPT_DIGITS:].strip("0") for text in long):
-        cut.append(f"[1-9][0-9]{{{KEPT_DIGITS - 1}}}0+")
-    pointed = [{text for text in ids if re.search("[.,]", text)} for ids in columns]
-    if any(
-        all(re.fullmatch(DECIMAL_ID, text) for text in ids) and (len(ids) > 1 or len(min(ids)) != EPOCH_ID)
-        for ids in filter(None, pointed)
-    ):
-        cut.append(DECIMAL_ID)
-    if not cut:
-        return found
-    return found.model_copy(update={"call": found.call.model_copy(update={"cut_id": "|".join(cut)})})
-
-
-def title_key(cells: Sequence[str]) -> str:
-    """Return how a line above a header begins, up to the first digit or colon: dates and counts behind it vary."""
-    return column_key(re.split(r"[\d:]", next(filter(None, map(plain_cell, cells)), ""), maxsplit=1)[0])
-
-
-def header_positions(cells: Sequence[str], cdr_format: Shape, positions: Mapping[str, int]) -> dict[str, int]:
-    """Return where the columns stand that a record names if it is a header of the format, nothing if it is none.
-
-    ``positions`` are those of the file, once they are known. A file without header has one where another program's
-    export was put behind it: it names most of the columns.
-    """
-    keys = [column_key(cell) for cell in cells]
-    spellings: Mapping[str, Sequence[str]] = {}
-    required = cdr_format.columns.values()
-    if required and all(any(column_key(text) in keys for text in texts) for texts in required):
-        spellings = {**cdr_format.columns, **cdr_format.optional_columns}
-    elif cdr_format.layouts:
-        spellings = {name: (name,) for name in positions}
-    # Each by the first spelling that is there.
-    there = {name: [key for key in map(column_key, texts) if key in keys] for name, texts in spellings.items()}
-    found = {name: keys.index(some[0]) for name, some in there.items() if some}
-    return found if not cdr_format.layouts or len(found) >= LEAST_SHARE * len(positions) else {}
 
 
 def _match(sample: Sample, cdr_format: Shape, settings: Settings) -> Match | None:
@@ -266,16 +207,15 @@ def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
     records = sample.records(dialect)
     patterns = cdr_format.detect.patterns
     for index, (line, cells) in enumerate(records[:HEADER_RECORDS]):
-        positions = header_positions(cells, cdr_format, {})
+        positions = header_positions(cells, cdr_format)
         if not positions:
             continue
-        if _forbidden_in(cells, cdr_format):
+        if forbidden_in(cells, cdr_format):
             return None
-        _require_clear(cells, positions, cdr_format, sample.shown)
+        require_clear(cells, positions, cdr_format, sample.shown)
         field_count = len(cells) if any(cells[-1:]) else len(without_empty_tail(cells))
         for line_above, above in records[:index]:
-            words = re.split(r"[,;|\t]", dialect.delimiter.join(above))
-            if header_positions(words, cdr_format, {}):
+            if header_positions(cells_by_any_delimiter(above, dialect.delimiter), cdr_format):
                 raise InputUnusableError(
                     f"{sample.shown}: a header stands in line {line_above}, and again in line {line} with another "
                     "delimiter",
@@ -307,84 +247,9 @@ def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
     return None
 
 
-def _forbidden_in(cells: Sequence[str], cdr_format: Shape) -> list[str]:
-    """Return the columns that a header, or what may be one, names and the format never has."""
-    return [name for name in cdr_format.detect.forbidden if column_key(name) in map(column_key, cells)]
-
-
-def _require_clear(cells: Sequence[str], positions: Mapping[str, int], cdr_format: Shape, shown: str) -> None:
-    """Raise InputUnusableError where a header has a column of the format twice, or apostrophes for quotes."""
-    if all(re.fullmatch("'.+'", cell) for cell in cells if cell):
-        raise InputUnusableError(
-            f"{shown} has its cells between apostrophes, which would count as parts of them",
-            hint="Export it with double quotes, or none.",
-        )
-    keys = [column_key(cell) for cell in cells]
-    for name in cdr_format.used_columns() if isinstance(cdr_format, CdrFormat) else ():
-        one = positions.get(name)
-        if one is not None and keys.count(keys[one]) > 1:
-            two = keys.index(keys[one], one + 1)
-            raise InputUnusableError(
-                f"{shown}: the header has column {cells[one]!r} twice (cells {one + 1} and {two + 1})",
-                hint="Remove one of the two columns from the export.",
-            )
-
-
-def _require_sound_header(detection: Detection) -> None:
-    """Raise InputUnusableError where rows stand in the header, or a unit, zone or other note behind a name.
-
-    A column that the format can do without would be missed in silence, and with it who answered.
-    """
-    if not detection.sample and any(re.search("[\v\f\u2028\u2029]", cell) for cell in detection.header):
-        raise InputUnusableError(
-            f"{detection.file.shown}: other signs stand for line ends (vertical tab, form feed, U+2028 or U+2029)",
-            hint="Save it with the line ends of Windows or Unix.",
-        )
-    used = {*detection.positions.values()}
-    others = [cell.strip() for place, cell in enumerate(detection.header) if place not in used]
-    noted = {column_key(NOTE.split(cell, maxsplit=1)[0]): cell for cell in others}
-    for name, texts in detection.format.optional_columns.items():
-        cell = next((noted[key] for key in map(column_key, texts) if key in noted), None)
-        if cell and name in detection.format.used_columns() and name not in detection.positions:
-            raise InputUnusableError(
-                f"{detection.file.shown}: {cell!r} in the header may be column {texts[0]!r} of "
-                f"{detection.format.name}",
-                hint="Name it so if it holds the same in the same unit and zone, else remove it.",
-            )
-
-
-def _require_one_header(sample: Sample, detection: Detection, formats: Sequence[CdrFormat]) -> None:
-    """Raise InputUnusableError where another format's header stands above: its rows are no lines of a title."""
-    for line, cells in sample.records(detection.dialect):
-        if line >= (detection.header_line or 0):
-            return
-        words = re.split(r"[,;|\t]", detection.dialect.delimiter.join(cells))
-        if other := next((each.name for each in formats if header_positions(words, each, {})), None):
-            raise InputUnusableError(
-                f"{detection.file.shown}: a header of {other} stands in line {line}, and one of "
-                f"{detection.format.name} in line {detection.header_line}",
-                hint=TWO_LAYOUTS,
-            )
-
-
-def call_places(cdr_format: Shape, positions: Mapping[str, int]) -> tuple[int, ...]:
-    """Return where start time and customer stand, but for the first cell: without them no row is a call."""
-    if not isinstance(cdr_format, CdrFormat):
-        return ()
-    names = (*cdr_format.time.columns, cdr_format.call.customer)
-    places = {origin for name in names for origin in cdr_format.origins(name)}
-    return tuple(place for name, place in positions.items() if name in places and place > 0)
-
-
-def without_empty_tail(cells: Sequence[str]) -> tuple[str, ...]:
-    """Return cells up to the last one that is filled."""
-    filled = [place for place, cell in enumerate(cells, start=1) if cell.strip()]
-    return tuple(cells[: filled[-1]]) if filled else ()
-
-
 def _match_layout(sample: Sample, cdr_format: Shape, dialect: Dialect, least_share: float) -> Match | None:
     found: list[Match] = []
-    if any(_forbidden_in(cells, cdr_format) for _, cells in sample.records(dialect)[:HEADER_RECORDS]):
+    if any(forbidden_in(cells, cdr_format) for _, cells in sample.records(dialect)[:HEADER_RECORDS]):
         return None
     for layout in cdr_format.layouts:
         count = len(layout.columns)
@@ -437,7 +302,7 @@ def _matching(texts: set[str], pattern: str, cdr_format: Shape) -> set[str]:
     spreadsheet.
     """
     sound = _whole(texts, pattern)
-    spelt = {text: {re.sub(DECIMAL, r"\1", text), _T_IN_ISO.sub(" ", bare_time(text))} for text in texts - sound}
+    spelt = {text: {without_point(text), _T_IN_ISO.sub(" ", bare_time(text))} for text in texts - sound}
     if isinstance(cdr_format, CdrFormat):
         parts = column_layouts(cdr_format.time.formats, len(cdr_format.time.columns))
         choices = [*product(chain.from_iterable(parts), DateOrder)]
@@ -463,9 +328,9 @@ def _unfit(
     settings: Settings,
     lookalikes: Sequence[LookAlike],
 ) -> InputUnusableError:
-    """Return the error of a file that no format fits, with the three that it misses least, the nearest first.
+    """Return the error of a file that no format fits; it names the three nearest formats.
 
-    A format that shares a word or two only is none of them, unless the operator named it.
+    A format is near from `NEAR_SHARE` on, and where the operator named it.
     """
     if alike := next((each for each in lookalikes if _match(sample, each, settings)), None):
         return InputUnusableError(f"{file.shown} is a {alike.title}: {alike.why}", hint=alike.todo)
@@ -480,7 +345,7 @@ def _unfit(
     if not best and sample.text.lstrip("\ufeff \t\r\n").upper().startswith("INSERT INTO "):
         return sql_dump(file.shown)
     # A value with digits in a row may be a telephone number: it is not shown.
-    header = [cell.strip() for cell in outline_of(sample, settings.delimiter)[3][:12]]
+    header = [cell.strip() for cell in outline_of(sample, settings.delimiter).header[:12]]
     shown = ", ".join(cell[:40] for cell in header if re.fullmatch(r"[^\d\n]{1,40}\d?", cell))
     named = f"is not of format {formats[0].name}, which --format or the config file names"
     what = named if settings.format else "is of no format known here"
@@ -501,11 +366,11 @@ def _near(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[float, Near
         if missing:
             yield share, (cdr_format.name, f"missing: {', '.join(missing)}")
             continue
-        if forbidden := _forbidden_in(cells, cdr_format):
+        if forbidden := forbidden_in(cells, cdr_format):
             yield share, (cdr_format.name, f"it has the column {forbidden[0]} of another system")
             continue
         rows = [row for _, row in records[index + 1 :]][:SAMPLE_ROWS]
-        positions = header_positions(cells, cdr_format, {})
+        positions = header_positions(cells, cdr_format)
         unlike = _unlike(rows, positions, cdr_format.detect.patterns, cdr_format)
         yield share, (cdr_format.name, f"the cells look different in {', '.join(unlike) or 'some rows'}")
     rows = [cells for _, cells in records[:SAMPLE_ROWS]]

@@ -18,11 +18,11 @@ from string import Template
 
 from importer.errors import InputUnusableError
 from importer.files.export import open_tables
+from importer.formats.causes import CauseTable, word_key
 from importer.formats.cells import Dialect, Quotes, numbered_records, plain_cell
 from importer.formats.dates import bare_time
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.faults import OPEN_POINT, TomlText
-from importer.formats.language import CauseTable, word_key
 from importer.formats.sample import RESAVED_DELIMITERS, Sample, outline_of, sample_text
 from importer.settings.options import Settings
 from schemas.vocabulary import Direction, Verdict, counted
@@ -159,7 +159,7 @@ class Draft:
     columns: Mapping[str, Column]
 
     def starts(self) -> dict[tuple[str, ...], tuple[str, ...]]:
-        """Return what can be the start, a column or two of date and clock, with the layouts of its times."""
+        """Return the columns that can be the start, one or date and clock, with the layouts of their times."""
         of = {name: column.layouts for name, column in self.columns.items() if column.layouts}
         dates, clocks = ([name for name in of if {*of[name]} & {*some}] for some in (_DATES, _CLOCKS))
         whole = [(name,) for name in of if name not in (*dates, *clocks)]
@@ -292,13 +292,13 @@ def meanings_in(causes: Mapping[str, CauseTable]) -> dict[str, dict[str, list[st
 
 
 def agreed(found: Mapping[str, Sequence[str]]) -> str:
-    """Return what a word means where two tables or more know it and all say the same, else TODO."""
+    """Return the meaning of a word if at least two tables have it and all agree, else TODO."""
     meant = [each for each, tables in found.items() if each in {*Verdict} and len(tables) > 1]
     return meant[0] if len(found) == len(meant) == 1 else "TODO"
 
 
 def _outcomes(columns: Collection[Column], causes: Mapping[str, CauseTable]) -> Iterator[str]:
-    """Yield a rule for each column of which the cause tables know most cells, or one that is open."""
+    """Yield a rule for each column whose cells are mostly words of the cause tables, or one with open points."""
     meanings, is_open = meanings_in(causes), True
     for column in columns:
         # One or two letters are codes of some system or another, and one word for all rows says nothing.
@@ -314,10 +314,10 @@ def _outcomes(columns: Collection[Column], causes: Mapping[str, CauseTable]) -> 
         ]
         for word, count in words:
             found = meanings.get(word_key(word), {})
-            said = [
+            known_as = [
                 f"{each} in {', '.join(tables[:3])}{', ...' * (len(tables) > 3)}" for each, tables in found.items()
             ]
-            why = "; ".join(said) or "no cause table knows it"
+            why = "; ".join(known_as) or "no cause table knows it"
             lines.append(f"{toml_text(word)} = {toml_text(agreed(found))} # {counted(count, 'row')}; {why}")
         yield "\n".join(lines)
     if is_open:

@@ -1,8 +1,8 @@
-"""Which encoding a file is in: by byte order mark, then UTF-8 strictly, then what format or operator say."""
+"""Which encoding a file is in: by byte order mark, then UTF-8 strictly, then as format or operator name it."""
 
 import codecs
 
-from importer.errors import InputUnusableError, UsageError
+from importer.errors import InputUnusableError
 from importer.files.export import ExportFile
 
 BYTE_ORDER_MARKS = (
@@ -17,15 +17,11 @@ BLOCK_BYTES = 1 << 20
 
 
 def certain_encoding(file: ExportFile, override: str | None) -> str | None:
-    """Return the encoding the operator or the file itself makes certain, or None when it is not UTF-8.
+    """Return the encoding that the operator or the file itself makes certain, or None when it is not UTF-8.
 
-    Raises UsageError for an unknown name in ``override``, InputUnusableError when the file contradicts it.
+    Raises InputUnusableError when the file contradicts the operator's ``override``.
     """
     if override is not None:
-        try:
-            codecs.lookup(override)
-        except LookupError as error:
-            raise UsageError(f"--encoding: there is no encoding {override!r}") from error
         return _require(file, override)
     with file.open() as source:
         start = source.read(4)

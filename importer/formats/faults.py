@@ -31,15 +31,15 @@ class TomlText:
         try:
             return tomli.loads(self.text)
         except (ValueError, RecursionError) as error:  # also for numbers and tables beyond the parser's limits
-            said, _, place = str(error).partition(" (at ")
+            fault, _, place = str(error).partition(" (at ")
             where = re.match(r"line \d+", place)
             raise ConfigurationError(
-                f"{self.name}:{f' {where[0]}:' if where else ''} not valid TOML: {said}",
+                f"{self.name}:{f' {where[0]}:' if where else ''} not valid TOML: {fault}",
                 hint="Mend the line: texts stand in quotes, and one key has one line.",
             ) from error
 
-    def fault(self, path: KeyPath, said: str, hint: str = SEE_README) -> ConfigurationError:
-        """Return an error for the value at ``path``: ``said`` holds value and rule, ``hint`` what to do.
+    def fault(self, path: KeyPath, message: str, hint: str = SEE_README) -> ConfigurationError:
+        """Return an error for the value at ``path``: ``message`` holds value and rule, ``hint`` what to do.
 
         It names the line where the value, or the table it should stand in, begins.
         """
@@ -67,13 +67,13 @@ class TomlText:
             place = f" line {holding[0] if len(holding) == 1 else found[0]},"
         # Tables of a list are counted from 1, as a person counts them.
         key = ".".join(str(part + 1) if isinstance(part, int) else part for part in path) or "(whole file)"
-        return ConfigurationError(f"{self.name}:{place} key {key}: {said}", hint=hint)
+        return ConfigurationError(f"{self.name}:{place} key {key}: {message}", hint=hint)
 
     def fault_of(self, error: ValidationError, model: type[BaseModel]) -> ConfigurationError:
         """Return the first fault that pydantic found."""
         first = error.errors(include_url=False)[0]
         path: KeyPath = first["loc"]
-        said = first["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("tuple", "list")
+        message = first["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("tuple", "list")
         value = first["input"]
         if first["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(path[-1]), known_keys(model), n=1)
@@ -83,7 +83,7 @@ class TomlText:
             return self.fault(path, "this key is required and missing", f"Add it. {SEE_README}")
         if first["type"] == "value_error" and not path:
             # Only the tables together show it; what the text names in quotes is the place.
-            named = re.search(r"'([^']+)'", said)
+            named = re.search(r"'([^']+)'", message)
             tables = self.parsed()
             path = next(_places_of(named[1], tables), ()) if named else ()
             columns = [name for part in _COLUMN_TABLES for name in tables.get(part, {})]
@@ -92,11 +92,11 @@ class TomlText:
             near = difflib.get_close_matches(named[1], columns, n=1) if named and path else []
             meant = f"Did you mean `{near[0]}`? " if near else ""
             read = f"Columns here: {', '.join(columns)}. " if path else ""
-            return self.fault(path, said, f"{meant}{read}{SEE_README}")
-        is_named = repr(value) in said or (first["type"] == "value_error" and said.startswith(f"{value} "))
+            return self.fault(path, message, f"{meant}{read}{SEE_README}")
+        is_named = repr(value) in message or (first["type"] == "value_error" and message.startswith(f"{value} "))
         if isinstance(value, str | int | float) and not is_named:
-            said = f"{repr(value)[:SHOWN_CHARACTERS]}: {said}"
-        return self.fault(path, said)
+            message = f"{repr(value)[:SHOWN_CHARACTERS]}: {message}"
+        return self.fault(path, message)
 
     def open_points(self) -> list[tuple[int, str]]:
         """Return line and text of every place that a draft marks with the word TODO."""

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from importer.formats.cells import Quotes, caseless
+from importer.formats.cells import Quotes
 from importer.settings.options import OPTIONS
 from importer.settings.values import outside_prefixes
 from schemas.vocabulary import Direction, Role, Verdict
@@ -35,7 +35,7 @@ Texts = Annotated[tuple[str, ...], _ONE_OR_MORE]
 """One text or a list of texts."""
 
 BUILT_IN = {"patterns": "sound"}
-"""Context that says of a format that it is built in: the tests look at its patterns and times, a run does not."""
+"""Validation context of the built-in formats: the tests check their patterns and times, and a run does not."""
 
 
 def _sound_pattern(pattern: str, info: ValidationInfo) -> str:
@@ -59,11 +59,6 @@ Pattern = Annotated[str, AfterValidator(_sound_pattern)]
 """A regular expression, which Python's own `re` understands and Arrow's RE2."""
 
 
-def word_key(word: str) -> str:
-    """Return a status word in the form in which words are compared: without case, spaces, `-` and `_`."""
-    return re.sub(r"[\s_-]+", "", caseless(word))
-
-
 def named_group(extract: str) -> str:
     """Return an ``extract`` with its one group named ``value``, as RE2 in Arrow wants it."""
     return re.sub(r"(?<!\\)\((?!\?)", "(?P<value>", extract, count=1)
@@ -84,11 +79,13 @@ Extract = Annotated[Pattern, AfterValidator(_one_group)]
 """A regular expression whose one group is what is wanted."""
 
 
-class _Table(BaseModel):
+class Table(BaseModel):
+    """A table of a TOML file: frozen, and without keys that are not known."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class PolicySpec(_Table):
+class PolicySpec(Table):
     """The policies that a format sets, each read as the option of its name; None where it says nothing."""
 
     cancelled_ring_seconds: int | None = None
@@ -109,7 +106,7 @@ ZONE_SOURCES: Final = ("option", "value")
 """Where the zone of naive times comes from, when the format does not name an IANA zone itself."""
 
 
-class Test(_Table):
+class Test(Table):
     """One condition on one column; every part that is given must hold.
 
     Words and other columns are compared without letter case.
@@ -136,7 +133,7 @@ Tests = Mapping[
 """Column -> condition; all must hold. A text or list of texts stands for ``any_of``."""
 
 
-class FileSpec(_Table):
+class FileSpec(Table):
     """How the file is written down; ``columns`` by position stand in a file without header."""
 
     header: bool = True
@@ -160,7 +157,7 @@ class FileSpec(_Table):
         return self
 
 
-class Layout(_Table):
+class Layout(Table):
     """One order of the columns of an export without header."""
 
     columns: tuple[str, ...]
@@ -168,14 +165,14 @@ class Layout(_Table):
     open_end: bool = False
 
 
-class Detect(_Table):
+class Detect(Table):
     """What must hold for a file to be of this format, beyond its columns being there."""
 
     patterns: Mapping[str, Pattern] = Field(default_factory=dict)
     forbidden: Texts = ()
 
 
-class Source(_Table):
+class Source(Table):
     """A value taken from a column: all of it, or the one group of ``extract``, empty without a match.
 
     The agents file may list it under any key; with ``country_code`` digits become ``+44 7700...``.
@@ -194,7 +191,7 @@ class Source(_Table):
         return (self.column, *filter(None, (self.country_code, self.end_of)), *self.when, *compared)
 
 
-class EndpointRule(_Table):
+class EndpointRule(Table):
     """What proves a role; proofs outrank ``unproved``, and ``contradicted`` outranks those of a telephone."""
 
     of: str
@@ -203,17 +200,17 @@ class EndpointRule(_Table):
     where_any: Tests = Field(default_factory=dict)
 
 
-class DirectionRule(_Table):
-    """Rows for which ``when`` holds went this way; ``unknown`` rejects them without asking the rules below."""
+class DirectionRule(Table):
+    """The direction of rows for which ``when`` holds; ``unknown`` rejects them whatever the next rules decide."""
 
     when: Tests
     value: Direction | Literal["unknown"] = Field(alias="is")
 
 
-class OutcomeRule(_Table):
+class OutcomeRule(Table):
     """Either a decision or a look-up of a column's word in ``words`` and ``table``.
 
-    An empty cell hands the row to the rule below; where none decides, the row is rejected for the word above.
+    A row with an empty cell goes to the next rule. Where none decides, it is rejected for the unknown word.
     """
 
     when: Tests = Field(default_factory=dict)
@@ -239,11 +236,11 @@ CUT_EPOCH = r"(?:.+-)?(\d{9,10})"
 """An id of an epoch and a count, such as Asterisk's, of which a spreadsheet program has cut the count."""
 
 
-class TimeSpec(_Table):
+class TimeSpec(Table):
     """The start of the call: columns, how it is written, and whose clock it is.
 
-    A time of zone ``value`` without an offset is rejected unless the operator gives ``--timezone``. What
-    ``zone_column`` names outranks ``zone`` where it is filled.
+    A time of zone ``value`` without an offset is rejected unless the operator gives ``--timezone``. A zone in
+    ``zone_column`` outranks ``zone``.
     """
 
     columns: Texts
@@ -259,7 +256,7 @@ class TimeSpec(_Table):
     def _can_be_read(cls, value: str | tuple[str, ...] | None, info: ValidationInfo) -> object:
         if value is None or info.context is BUILT_IN:
             return value
-        from schemas.times import layouts_of  # loads pandas
+        from schemas.time_layouts import layouts_of  # loads pyarrow
         from schemas.zones import fixed_advice, is_fixed, is_zone
 
         if not isinstance(value, str):
@@ -282,10 +279,10 @@ class TimeSpec(_Table):
         return self
 
     def made_at(self, id_text: str, *, is_cut: bool) -> int | None:
-        """Return the epoch second at which the id of a row was made, None where it does not tell.
+        """Return the epoch second at which the id of a row was made, None for an id without a clock.
 
         A ``filetime`` is a 64-bit count of 100 ns since 1601 ([MS-DTYP] 2.3.3), written in hexadecimal digits.
-        With ``is_cut`` ids are also read of which a spreadsheet program left whole seconds.
+        With ``is_cut`` ids are also read from which a spreadsheet program has cut the fraction of the second.
         """
         pattern, digits = self.evidence.extract if self.evidence else None, id_text
         if pattern is not None:
@@ -299,7 +296,7 @@ class TimeSpec(_Table):
         return int(digits) if re.fullmatch("[0-9]{1,18}", digits) else None
 
 
-class NumberSpec(_Table):
+class NumberSpec(Table):
     """What digits without ``+`` mean in this export; never guessed row by row."""
 
     plain_digits: str = Field(default="national", pattern="^(national|international)$")
@@ -307,7 +304,7 @@ class NumberSpec(_Table):
     extension: Pattern = DEFAULT_EXTENSION
 
 
-class CallSpec(_Table):
+class CallSpec(Table):
     """Which columns make the call.
 
     Rows with one id share one of the columns ``same`` at least, as long as the id is sound. Without ``row`` rows
@@ -347,7 +344,7 @@ class CallSpec(_Table):
         return self
 
 
-class Shape(_Table):
+class Shape(Table):
     """By what a file is recognised: its columns, how it is written down, and what its cells look like."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -432,7 +429,7 @@ class CdrFormat(Shape):
     def used_columns(self) -> tuple[str, ...]:
         """Return the columns of the file that preparing needs, in the order of the file.
 
-        Where nothing else tells the rows of a call apart, those by which a file is recognised are among them.
+        Where no columns are named that distinguish rows, those by which a file is recognised are among them.
         """
         used = self._references() if self.call.row else {*self._references(), *self.detect.patterns}
         return tuple(name for name in self.read_columns() if name in used)
@@ -459,7 +456,7 @@ class CdrFormat(Shape):
         return time.zone == "option" and time.zone_default is None and time.zone_column not in columns
 
     def id_columns(self) -> set[str]:
-        """Return the columns that tell one call from another, and those of the file that they are taken from."""
+        """Return the columns that make the key of a call, and those of the file that these are taken from."""
         names = {*self.call.unique_by, *(name for candidate in self.call.id for name in candidate)}
         return names.union(*map(self.origins, names))
 
@@ -469,7 +466,7 @@ class CdrFormat(Shape):
         return tuple(dict.fromkeys(origin for name in names for origin in self.origins(name)))
 
     def text_columns(self) -> set[str]:
-        """Return the columns whose cells preparing reads as they are, beside testing them."""
+        """Return the columns whose cells preparing reads itself; of the others only conditions are evaluated."""
         call, time = self.call, self.time
         singles = [call.ring_seconds, call.talk_seconds, call.duration_seconds, call.answer_time, call.zohouser]
         singles += [call.voiceuri, call.sent_number, time.zone_column, *(rule.column for rule in self.outcome)]
@@ -477,12 +474,10 @@ class CdrFormat(Shape):
         names = {*call.agent, call.customer, *call.row, *call.end_time, *time.columns, *self.id_columns()}
         return names.union(filter(None, singles))
 
-    def columns_that_may_be_empty(self) -> tuple[str, ...]:
-        """Return the columns that hold ids, or of which it matters whether they are empty, but for words."""
+    def columns_tested_for_emptiness(self) -> set[str]:
+        """Return the columns of the file that a condition asks to be empty or filled, except those of words."""
         names = {name for tests in self._tests() for name, test in tests.items() if test.empty is not None}
-        names -= {rule.column for rule in self.outcome}
-        names |= {*filter(None, [self.call.zohouser])}
-        return tuple(sorted({*self.origins_of_ids()}.union(*map(self.origins, names))))
+        return {origin for name in names - {rule.column for rule in self.outcome} for origin in self.origins(name)}
 
     def columns_of_words(self) -> set[str]:
         """Return the columns of words, codes and durations in which 486.0 is 486: no test asks for the point."""
@@ -507,22 +502,3 @@ class CdrFormat(Shape):
             names.update(each)
             names.update(name for test in each.values() for name in (test.equals, test.differs) if name)
         return names if self.file.spill is None else {*names, self.file.spill}
-
-
-class Cause(_Table):
-    """What a word of a cause table means, where it may depend on whether the far end rang or talked."""
-
-    otherwise: Verdict
-    rang: Verdict | None = None
-    talked: Verdict | None = None
-
-
-class CauseTable(_Table):
-    """The words of one vocabulary of outcomes, each with its meaning; the first of equal words counts."""
-
-    name: str = ""
-    title: str = ""
-    words: Mapping[
-        str,
-        Annotated[Cause, BeforeValidator(lambda value: {"otherwise": value} if isinstance(value, str) else value)],
-    ]

@@ -1,4 +1,4 @@
-r"""The beginning of a file, split in each way in which it may be written down, and what shows in it.
+r"""The beginning of a file, split into records in each way in which it may be written down.
 
 Totals and what database clients print are no rows of any export, though they stand among them. Sources: psql's
 PrintQuery and `\timing`, the mysql and MariaDB clients (`-t`, `tee`), MySQL Workbench, sqlcmd and SQL*Plus, whose
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from importer.files.export import ExportFile
 from importer.formats.cells import Dialect, Quotes, caseless, numbered_records, plain_cell
@@ -78,7 +78,7 @@ class Sample:
         self._first_line = first_line
         self._left_out = left_out
         self._split: dict[Dialect, Records] = {}
-        self._quotings: dict[str, tuple[bool, bool, bool]] = {}
+        self._quotings: dict[str, _Quoting] = {}
 
     def records(self, dialect: Dialect) -> Records:
         """Return (line, cells) of the first records, without blank ones and what a database client prints."""
@@ -113,38 +113,46 @@ class Sample:
             return
         own = Dialect(delimiter, file.quotes, file.skip_initial_space)
         anew = replace(own, quotes=Quotes.DOUBLED)
-        # Whether all quotes are those of RFC 4180, and whether a backslash takes the meaning from some: they pair
-        # in this way only. A cell that just ends in a backslash is none. The last line may be cut off.
         if delimiter not in self._quotings:
-            mark, open_cell = re.escape(delimiter), r'"(?:[^"\\]|\\(?s:.)|"")*+'
-            patterns = {  # of quoted cells and others, by the sign without which there is nothing to look for
-                '"': ('"(?:[^"]|"")*+"', f'[^{mark}"\r\n]*+'),
-                '\\"': (f'{open_cell}"', rf'(?:[^{mark}"\\\r\n]|\\(?s:.))*+'),
-            }
-            left = dict.fromkeys(patterns, "")  # what stands behind the last cell that is whole
-            for sign, (quoted, bare) in patterns.items():
-                if sign in self.text:
-                    found = re.match(rf"(?:(?:{quoted}|{bare})(?:{mark}|[\r\n]|\Z))*+", self.text)
-                    left[sign] = self.text[found.end() if found else 0 :]
-            is_plain, rest = '"' in self.text and not left['"'], left['\\"']
-            is_open = len(rest.splitlines()) <= 2 and re.fullmatch(rf"(?:{open_cell})?\\?", rest) is not None
-            # Quotes inside cells are doubled, as a spreadsheet writes them, and never bare.
-            edge = mark + r"\r\n"
-            doubled, bare = f'[^{edge}]""[^{edge}]', f'[^{edge}"]"[^{edge}"]'
-            is_doubled = re.search(doubled, self.text) is not None and not re.search(bare, self.text)
-            is_escaped = '\\"' in self.text and not is_plain and is_open
-            self._quotings[delimiter] = is_plain, is_escaped, is_doubled
-        is_plain, is_escaped, is_doubled = self._quotings[delimiter]
+            self._quotings[delimiter] = _quoting(self.text, delimiter)
+        quoting = self._quotings[delimiter]
         if file.quotes is Quotes.NONE:
-            yield from (anew, own) if is_plain else (own, anew)
-        elif is_escaped:
+            yield from (anew, own) if quoting.is_plain else (own, anew)
+        elif quoting.is_escaped:
             yield replace(own, quotes=Quotes.BACKSLASH)
         elif file.quotes is Quotes.BACKSLASH:
-            yield anew if is_plain else own
+            yield anew if quoting.is_plain else own
         elif file.quotes is Quotes.BARE:
-            yield anew if is_doubled else own
+            yield anew if quoting.is_doubled else own
         else:
             yield own
+
+
+class _Quoting(NamedTuple):
+    """How quotes stand in a text: all as RFC 4180 has them, with backslashes, or doubled inside cells."""
+
+    is_plain: bool
+    is_escaped: bool
+    is_doubled: bool
+
+
+def _quoting(text: str, delimiter: str) -> _Quoting:
+    """Return how quotes stand in a text, whose last line may be cut off."""
+    mark, open_cell = re.escape(delimiter), r'"(?:[^"\\]|\\(?s:.)|"")*+'
+
+    def behind_whole_cells(quoted: str, bare: str) -> str:
+        found = re.match(rf"(?:(?:{quoted}|{bare})(?:{mark}|[\r\n]|\Z))*+", text)
+        return text[found.end() if found else 0 :]
+
+    is_plain = '"' in text and not behind_whole_cells('"(?:[^"]|"")*+"', f'[^{mark}"\r\n]*+')
+    is_escaped = False
+    if '\\"' in text and not is_plain:  # a cell that only ends in a backslash pairs without it
+        rest = behind_whole_cells(f'{open_cell}"', rf'(?:[^{mark}"\\\r\n]|\\(?s:.))*+')
+        is_escaped = len(rest.splitlines()) <= 2 and re.fullmatch(rf"(?:{open_cell})?\\?", rest) is not None
+    edge = mark + r"\r\n"
+    doubled, bare = f'[^{edge}]""[^{edge}]', f'[^{edge}"]"[^{edge}"]'
+    is_doubled = re.search(doubled, text) is not None and not re.search(bare, text)
+    return _Quoting(is_plain, is_escaped, is_doubled)
 
 
 def sample_text(file: ExportFile, encoding: str) -> tuple[str, bool]:
@@ -185,14 +193,23 @@ def spilled(cells: Sequence[str], field_count: int, spill: int | None) -> tuple[
     return (*cells[:spill], " ".join(cells[spill:behind]), *cells[behind:])
 
 
-def outline_of(sample: Sample, delimiter: str | None) -> tuple[str, int, int | None, tuple[str, ...]]:
-    """Return what shows in a sample of no known format: delimiter, cells of most records, header's line and cells.
+class Outline(NamedTuple):
+    """The layout of a file of no known format: how many cells most records have, and which line is the header."""
 
-    ``delimiter``, else its line `sep=;`, divides the records; it is "" where each record is one cell. A record
-    names columns that is as wide as the rows, all different, with hardly anything like a value.
+    delimiter: str
+    width: int
+    header_line: int | None
+    header: tuple[str, ...]
+
+
+def outline_of(sample: Sample, delimiter: str | None) -> Outline:
+    """Return the layout of a sample; its delimiter is "" where each record is one cell.
+
+    ``delimiter``, else that of its line `sep=;`, divides the records. The header is the first record that is as
+    wide as most, whose cells differ from each other and hardly ever look like values.
     """
     named = delimiter or sample.separator
-    best: tuple[str, int, int | None, tuple[str, ...]] = (named, 1, None, ())
+    best = Outline(named, 1, None, ())
     best_score = (0.0, 1)
     for mark in (named,) if named else RESAVED_DELIMITERS:
         records = sample.records(Dialect(mark, Quotes.DOUBLED))
@@ -201,14 +218,14 @@ def outline_of(sample: Sample, delimiter: str | None) -> tuple[str, int, int | N
         score = (round(count / max(widths.total(), 1), 1), width)
         if width <= 1 or score <= best_score:
             continue
-        best, best_score = (mark, width, None, ()), score
+        best, best_score = Outline(mark, width, None, ()), score
         for line, cells in records[:HEADER_RECORDS]:
             filled = [cell.strip() for cell in cells if cell.strip()]
             values = [cell for cell in filled if re.search(_LIKE_A_VALUE, cell)]
             is_full = len(cells) == width and len(filled) >= max(2, width // 2)
             is_varied = len({*map(column_key, filled)}) >= len(filled) - 1
             if is_full and is_varied and len(values) <= len(filled) // 10:
-                best = (mark, width, line, cells)
+                best = Outline(mark, width, line, cells)
                 break
     return best
 

@@ -1,8 +1,8 @@
-"""The ledger's place and the files beside it: what the disk must hold besides the calls for none to be sent twice.
+"""The ledger's place, and the files beside it without which a call could be sent twice.
 
 A ledger stands on a disk of this machine, in a folder of its user, with nothing planted beside it. The generation
-file shows when the ledger is older than the last run that used it. What people said outlives a backup put in the
-ledger's place. The ``-wal`` file is kept long enough for answers that come when the disk is full. The
+file shows when the ledger is older than the last run that used it. The decisions of people outlive a backup put in
+the ledger's place. The ``-wal`` file is kept long enough for answers that come when the disk is full. The
 locks let one run in; the kernel's, they vanish with the process, so none is ever stale. Free of SQLite.
 """
 
@@ -53,7 +53,7 @@ RESERVE_BYTES = 32 + (COMMITS_PER_TURN + _COMMITS_IN_FLIGHT) * _PAGES_PER_COMMIT
 _GENERATION_TEXT = re.compile(r"generation=(\d{1,18})\n(?:closed=(\d+ \d+ \d+)\n)?")
 _LONGEST_TEXT = 1000
 _HOLDER = re.compile(r"pid=(\d{1,10}) since=([0-9T: Z-]{1,30})(?:$| run=)")
-_SAID_LINE = re.compile(r"(\S+) (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d|pending|uncertain|accepted|closed)")
+_DECISION_LINE = re.compile(r"(\S+) (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d|pending|uncertain|accepted|closed)")
 _DISK_HINT = "Look at the disk (space, mount, errors, rights)."
 RESTORED_HINT = (
     "Calls that were sent since then would be sent again. Say what was sent since, with the results files: "
@@ -151,14 +151,14 @@ def hashed(number: str, key: bytes) -> str:
     return hmac.digest(key, b"forgotten " + number.encode(), "sha256").hex()[:32]
 
 
-def read_said(ledger: Path) -> dict[str, str]:
-    """Return what people said that a backup may not have; raises `ConfigurationError` for damage.
+def read_decisions(ledger: Path) -> dict[str, str]:
+    """Return the decisions of people that a backup may lack; raises `ConfigurationError` for damage.
 
-    By the hash of a number that is when it was last forgotten (GMT text); by the id of a call the state in which
-    the last word on it left it.
+    Under the hash of a number this is when it was last forgotten (GMT text); under the id of a call the state that
+    the last decision gave it.
     """
     path = companion(ledger, FORGOTTEN)
-    found = [_SAID_LINE.fullmatch(line) for line in (_read(path) or "").splitlines()]
+    found = [_DECISION_LINE.fullmatch(line) for line in (_read(path) or "").splitlines()]
     if None in found:
         raise ConfigurationError(
             f"{path} is damaged, so nobody knows which numbers were forgotten and which calls settled",
@@ -167,14 +167,14 @@ def read_said(ledger: Path) -> dict[str, str]:
     return {match[1]: match[2] for match in found if match}
 
 
-def keep_said(ledger: Path, said: Mapping[str, str]) -> None:
-    """Make durable what a person said, in place of what `read_said` has of the same; raises as that does.
+def keep_decisions(ledger: Path, decisions: Mapping[str, str]) -> None:
+    """Make decisions of a person durable, in place of earlier ones about the same; raises as `read_decisions`.
 
-    To be called before the ledger's commit. A death in between leaves a word that its ledger does not know: the
-    call is uncertain there, and what is said of it next replaces that word. The other way round a ledger restored
-    afterwards would not know a word on which its person relies, and might send the call.
+    To be called before the ledger's commit. A death in between leaves a decision that the ledger lacks: the call
+    is uncertain there, and the next decision replaces that one. In the other order a ledger restored later would
+    lack a decision on which its person relies, and might send the call.
     """
-    kept = {**read_said(ledger), **said}
+    kept = {**read_decisions(ledger), **decisions}
     _replace(companion(ledger, FORGOTTEN), "".join(f"{what} {word}\n" for what, word in kept.items()))
 
 

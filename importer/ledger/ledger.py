@@ -1,4 +1,4 @@
-"""What a run, and a person looking on, may do with the ledger.
+"""What a run, and a person between runs, may do with the calls of the ledger.
 
 Every write is one transaction and durable when its method returns; a step that the states of a call forbid
 changes nothing and is a `LedgerInvariantError`. Free of HTTP, pacing and files of calls.
@@ -6,16 +6,12 @@ changes nothing and is a `LedgerInvariantError`. Free of HTTP, pacing and files 
 
 import hmac
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import astuple
-from pathlib import Path
-from typing import Self
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
-from importer.errors import ConfigurationError, ExitCode, ImporterError, LedgerError, TryLaterError, UsageError
+from importer.errors import ConfigurationError, ExitCode, TryLaterError, UsageError
 from importer.ledger import beside, schema, upkeep
-from importer.ledger.beside import LedgerLock
-from importer.ledger.reader import RUNS, LedgerReader, existing
+from importer.ledger.reader import RUNS
 from importer.ledger.staging import AHEAD_SECONDS, OPEN_CALL, Staging, call_of, expect_rows, select_in
 from importer.ledger.values import (
     Claimed,
@@ -23,9 +19,9 @@ from importer.ledger.values import (
     LedgerInvariantError,
     ReportedCall,
     Restored,
-    RunInfo,
     RunRecord,
 )
+from importer.ledger.writer import LedgerWriter
 from importer.records import Receipt
 from schemas.vocabulary import ATTENDED, CallState
 
@@ -53,89 +49,10 @@ _SETTLED = frozenset({CallState.ACCEPTED, CallState.REFUSED, CallState.CLOSED})
 _LONGEST_SHOWN_ID = 64
 
 
-class Ledger(LedgerReader):
-    """The ledger of one run, which alone writes to it; made by `Ledger.open`.
+class Ledger(LedgerWriter):
+    """The ledger of one run, made by `Ledger.open`."""
 
-    Methods may be called from any thread. After an error of the disk every further write is refused: after
-    a failed sync nobody knows what is on disk, so only a new run may look again.
-    """
-
-    def __init__(
-        self, connection: sqlite3.Connection, path: Path, *, lock: LedgerLock, now: Callable[[], str]
-    ) -> None:
-        super().__init__(connection, path, lock)
-        self._now = now
-        self._failed = False
-        self._group = schema.GroupCommit(self._transaction)
-        self._run_number = 0
-        self._fingerprint_key = b""
-        self._commits = 0
-        self._wal = beside.companion(path, beside.WAL)
-        self._wal_inode = (0, 0)
-        self._restored: ConfigurationError | None = None
-        self._new_account: bytes | None = None
-
-    @classmethod
-    def open(
-        cls,
-        path: Path,
-        *,
-        run: RunInfo,
-        now: Callable[[], str],
-        busy_seconds: float = schema.BUSY_SECONDS,
-        restored: bool = False,
-        wait: Callable[[TryLaterError], bool] = lambda _: False,
-    ) -> Self:
-        """Lock, check and open the ledger of this run, and note the run in it.
-
-        ``now`` gives GMT text. ``restored`` is for `accept_restore` only: it lets a ledger in that is older than
-        its generation file, from which nothing can be sent before it is accepted. Raises `ConfigurationError`
-        when there is no ledger, a newer program wrote it, it was restored or its place is not safe,
-        `TryLaterError` when another run has it, `LedgerError` when it is damaged, no ledger, or its disk full.
-        """
-        path = existing(path)
-        beside.check_place(path)
-        lock = None
-        while lock is None:
-            try:
-                lock = beside.take_lock(path, f"since={now()} run={run.run_id}")
-            except TryLaterError as held:
-                if not wait(held):
-                    raise
-        with ExitStack() as undo, schema.translated_errors(path):
-            undo.callback(lock.release)
-            if restored:
-                beside.check_wal(path, discard=True)
-            connection = undo.enter_context(closing(schema.connect(path, busy_seconds=busy_seconds)))
-            ledger = cls(connection, path, lock=lock, now=now)
-            ledger._start(run, restored=restored)
-            # In a sticky folder others may have made a file in the moment before SQLite did.
-            beside.check_files(path)
-            undo.pop_all()
-        return ledger
-
-    def close(self) -> None:
-        """Close the connection, leave no payload in the ``-wal`` file, then give the lock back.
-
-        The generation file names the ledger that was left only when that holds all and is synced: else the next
-        run reads it through.
-        """
-        with self._guard:
-            # Best effort: the ledger may be ahead of its generation file, a reader may be looking on, and the next
-            # run's close comes round to it. A copy of the file made while this run went on is now behind.
-            generation, is_whole = None, False
-            with suppress(sqlite3.Error, ImporterError):
-                if not (self._failed or self._restored or self._connection.in_transaction):
-                    generation = self._count_generation()
-            with suppress(sqlite3.Error):
-                is_busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                is_whole = not is_busy and self._lock.holds(self._path)
-            self._connection.close()
-            with suppress(OSError, ImporterError):
-                if generation is not None:
-                    closed = beside.file_mark(self._path) if is_whole else ""
-                    beside.write_generation(self._path, generation, closed)
-            self._lock.release()
+    _new_account: bytes | None = None
 
     def recover(self) -> int:
         """Make every call that a dead run was sending `uncertain`, and return how many; may be repeated."""
@@ -157,7 +74,7 @@ class Ledger(LedgerReader):
 
     def keep_listed(self, most: int = MOST_LISTED) -> None:
         """Remember the rejected rows of this staging, of all only the ``most`` that were listed last."""
-        # The last that a run does: one that died told nobody of them.
+        # The last write of a run: the results of one that died did not list them.
         with self._transaction() as connection:
             keep = "INSERT OR REPLACE INTO listed_rows SELECT fingerprint, ? FROM temp.listed"
             connection.execute(keep, (self._now(),))
@@ -204,19 +121,7 @@ class Ledger(LedgerReader):
         """
         if self._restored is not None:
             raise LedgerInvariantError("a call was to be sent from a ledger that was restored and not accepted")
-        with self._guard:
-            is_whole = False
-            with suppress(OSError):
-                wal = self._wal.lstat()
-                is_whole = self._lock.holds(self._path) and (wal.st_dev, wal.st_ino) == self._wal_inode
-            if not is_whole:
-                self._failed = True
-                raise LedgerError(
-                    f"the ledger {self._path} was replaced or its -wal file deleted while this run used it",
-                    hint="Leave the ledger's files alone while a run goes on. Nothing more was sent.",
-                )
-            if self._commits >= beside.COMMITS_PER_TURN:
-                self._begin_wal_anew()
+        self._require_own_files()
 
         def mark(connection: sqlite3.Connection) -> None:
             # No request begins before its call, whatever a clock says that was set back since the call was staged:
@@ -256,7 +161,7 @@ class Ledger(LedgerReader):
         naming the first call that is neither.
         """
         wanted = list(dict.fromkeys(call_ids))
-        said = dict.fromkeys(wanted, CallState.CLOSED)
+        decided = dict.fromkeys(wanted, CallState.CLOSED)
         with self._transaction() as connection:
             fates = self.fates(wanted)
             shown = [row[0] for row in select_in(connection, _SHOWN_ATTENDED, wanted)]
@@ -277,9 +182,9 @@ class Ledger(LedgerReader):
                 connection.execute(upkeep.KEEP_REOPENABLE, (call_id,))
                 state, reason = (CallState.CLOSED, ATTENDED) if call_id in kept_back else _DECIDED[decision]
                 self._leave(CallState.UNCERTAIN, Receipt(call_id, state, reason=reason))
-                said[call_id] = state
+                decided[call_id] = state
             self._note_decisions(connection, wanted, decision, note, who)
-            beside.keep_said(self._path, said)
+            beside.keep_decisions(self._path, decided)
         return kept_back
 
     def reopen(self, call_ids: Sequence[str]) -> None:
@@ -297,7 +202,7 @@ class Ledger(LedgerReader):
                 connection.execute(payload, {"call_id": call_id})
                 for statement in others:
                     expect_rows(connection.execute(statement, {"call_id": call_id}).rowcount, 1)
-            beside.keep_said(self._path, dict.fromkeys(call_ids, CallState.UNCERTAIN))
+            beside.keep_decisions(self._path, dict.fromkeys(call_ids, CallState.UNCERTAIN))
 
     def end_reopening(self) -> None:
         """Delete what `resolve` left for `reopen`: a run is about to send."""
@@ -326,7 +231,7 @@ class Ledger(LedgerReader):
             call_ids = list(staged_at)
             # A call staged while the clock was ahead is forgotten with the others.
             at = max([self._now(), *staged_at.values()])
-            beside.keep_said(self._path, {beside.hashed(number, self._fingerprint_key): at})
+            beside.keep_decisions(self._path, {beside.hashed(number, self._fingerprint_key): at})
             stood = [fate.state for fate in self.fates(call_ids).values()]
             upkeep.scrub(connection, call_ids)
             settled = "DELETE FROM reopenable WHERE agent_number = ? OR customer_number = ?"
@@ -358,8 +263,8 @@ class Ledger(LedgerReader):
         """Take up a ledger that was restored from a backup, by what results files report of the time since.
 
         ``reported`` names each call once. Unless it is ``complete``, every call still pending becomes `uncertain`,
-        and so do calls unknown that started before now when they are staged. What people said since the backup
-        holds again. Raises `UsageError` when the ledger is the one that the last run left.
+        and so do calls unknown that started before now when they are staged. Decisions of people since the backup
+        hold again. Raises `UsageError` when the ledger is the one that the last run left.
         """
         if self._restored is None:
             raise UsageError(
@@ -367,13 +272,13 @@ class Ledger(LedgerReader):
                 hint="Just go on with it.",
             )
         self.recover()
-        kept, said = beside.read_generation(self._path), beside.read_said(self._path)
+        kept, decisions = beside.read_generation(self._path), beside.read_decisions(self._path)
         with self._transaction() as connection:
             run = (self._run_number, self._now(), self._fingerprint_key)
-            counts, gone = upkeep.restore(connection, run, reported, said, complete=complete)
+            counts, gone = upkeep.restore(connection, run, reported, decisions, complete=complete)
             self._note_decisions(connection, gone, Decision.CLOSE, "forgotten", "accept-restore")
             # What was corrected in Zoho is accepted still, and not to be reminded of.
-            closed = self.held([call_id for call_id, word in said.items() if word == CallState.CLOSED])
+            closed = self.held([call_id for call_id, word in decisions.items() if word == CallState.CLOSED])
             corrected = [call_id for call_id, is_reminded in closed.items() if is_reminded]
             self._note_decisions(connection, corrected, Decision.CLOSE, "restored", "accept-restore")
             generation = max(schema.kept(connection, "generation"), kept.number or 0)
@@ -447,82 +352,6 @@ class Ledger(LedgerReader):
         query = """UPDATE runs SET finished_at = ?, summary = ?
             WHERE run_id = ? AND finished_at IS NULL AND number < ?"""
         self._write(query, (self._now(), summary_json, run_id, self._run_number), rows=1)
-
-    def _start(self, run: RunInfo, *, restored: bool) -> None:
-        closed = beside.read_generation(self._path).closed
-        schema.check_health(self._connection, self._path, closed=closed)
-        try:
-            self.check_latest()
-        except ConfigurationError as error:
-            if not restored:
-                raise
-            self._restored = error
-        schema.configure(self._connection, self._path)
-        self._fingerprint_key = self._kept("fingerprint_key") or b""
-        if len(self._fingerprint_key) != schema.FINGERPRINT_KEY_BYTES:
-            raise LedgerError(
-                f"the ledger {self._path} has lost the key of its fingerprints",
-                hint="Restore the latest backup: without the key no call is known again.",
-            )
-        with self._transaction() as connection:
-            # A run id met again is the same run, opening its ledger once more.
-            connection.execute(
-                """INSERT INTO runs (run_id, started_at, version, command, results, settings, inputs)
-                    VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING""",
-                astuple(run),
-            )
-            query = "SELECT number FROM runs WHERE run_id = ?"
-            (self._run_number,) = connection.execute(query, (run.run_id,)).fetchone()
-        if self._restored is None:
-            self._begin_wal_anew()
-
-    def _begin_wal_anew(self) -> None:
-        """Move the commits so far into the ledger's file, and make sure of the reserve for those to come.
-
-        The new generation is the first commit that only the -wal file holds: whoever loses that file is left
-        with a ledger behind its generation file. Called between calls only, so that none is in between.
-        """
-        try:
-            with self._guard, schema.translated_errors(self._path):
-                # A reader may keep some commits from moving; then the file grows, and the next turn tries again.
-                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                found = beside.extend_wal(self._path)
-                self._wal_inode = (found.st_dev, found.st_ino)
-                beside.write_generation(self._path, self._count_generation())
-                self._commits = 0
-        except LedgerError:
-            self._failed = True
-            raise
-
-    def _count_generation(self) -> int:
-        with schema.translated_errors(self._path), schema.transaction(self._connection):
-            generation: int = schema.kept(self._connection, "generation") + 1
-            schema.keep(self._connection, "generation", generation)
-            return generation
-
-    @contextmanager
-    def _transaction(self, writes: int = 1) -> Iterator[sqlite3.Connection]:
-        with self._guard:
-            if self._failed:
-                raise LedgerError(
-                    f"the ledger {self._path} failed before in this run", hint="Mend the disk, then run again."
-                )
-            if self._connection.in_transaction:
-                raise LedgerInvariantError("a write was asked for inside a staging")
-            try:
-                with schema.translated_errors(self._path), schema.transaction(self._connection):
-                    yield self._connection
-            except LedgerError:
-                self._failed = True  # every further write is refused
-                raise
-            self._commits += writes
-
-    def _write(self, statement: str, parameters: Sequence[object] = (), *, rows: int | None = None) -> int:
-        """Run a statement as a transaction and return how many rows it changed; ``rows`` is how many it must."""
-        with self._transaction() as connection:
-            changed = connection.execute(statement, parameters).rowcount
-            expect_rows(changed, changed if rows is None else rows)
-        return changed
 
     def _leave(self, state: CallState, receipt: Receipt) -> None:
         """Move one call out of a state; its payload goes when nothing is to be sent or decided any more."""

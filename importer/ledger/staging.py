@@ -135,7 +135,7 @@ class Staging:
         query = "SELECT substr(key, length(?1) + 1), value FROM meta WHERE substr(key, 1, length(?1)) = ?1"
         self._forgotten: dict[str, str] = dict(self._connection.execute(query, (FORGOTTEN,)))
         spans = json.loads(kept(self._connection, "spans") or "[]")
-        self._spans: dict[tuple[str, ...], tuple[str, str]] = {(*told_by,): (*span,) for told_by, span in spans}
+        self._spans: dict[tuple[str, ...], tuple[str, str]] = {(*scheme,): (*span,) for scheme, span in spans}
 
     def add(self, calls: Sequence[Call], *, retry_refused: bool, resend_uncertain: bool) -> list[Staged]:
         """Take calls in; return for each, in order, that it is pending now or what is known of it.
@@ -165,9 +165,9 @@ class Staging:
             met[call.call_id] = fingerprint
             writes[_MEET].append((call.call_id, fingerprint))
             staged.append(self._take(call, fingerprint, known.get(call.call_id), again, writes))
-            span, start = self._spans.get(call.told_by), call.start_time
-            if (span is None or not span[0] <= start <= span[1]) and staged[-1].outcome is not Outcome.REJECTED:
-                self._spans[call.told_by] = (min(start, span[0]), max(start, span[1])) if span else (start, start)
+            start, (first, last) = call.start_time, self._spans.get(call.id_scheme, ("9999", ""))
+            if not first <= start <= last and staged[-1].outcome is not Outcome.REJECTED:
+                self._spans[call.id_scheme] = min(start, first), max(start, last)
         for statement, rows in writes.items():
             if statement is _MEET or not self._is_dry:
                 self._write(statement, rows)
@@ -203,17 +203,17 @@ class Staging:
         hashes = [self._row_hash(text) for text in texts]
         query = "SELECT fingerprint, file, times FROM temp.listed WHERE fingerprint"
         met = {each: (file, times) for each, file, times in select_in(self._connection, query, hashes)}
-        told = []
+        numbered = []
         for each, (file, *_) in zip(hashes, rows, strict=True):
             before, times = met.get(each, ("", 0))
             met[each] = file, times + 1 if before == file else 1
-            told.append(self._row_hash(each + b"%d" % times) if before == file else each)
+            numbered.append(self._row_hash(each + b"%d" % times) if before == file else each)
         query = "SELECT fingerprint FROM listed_rows WHERE fingerprint"
-        known = {row[0] for row in select_in(self._connection, query, told)}
-        further = [(each, "", 0) for each in told if each not in met]
+        known = {row[0] for row in select_in(self._connection, query, numbered)}
+        further = [(each, "", 0) for each in numbered if each not in met]
         found = [(each, *where) for each, where in met.items()]
         self._connection.executemany(_NOTE_LISTED, further + found)
-        return [each in known for each in told]
+        return [each in known for each in numbered]
 
     def _row_hash(self, text: bytes) -> bytes:
         return hmac.digest(self._key, b"row " + text, "sha256")[:_FINGERPRINT_BYTES]
@@ -261,7 +261,7 @@ class Staging:
     def _take(
         self, call: Call, fingerprint: bytes, before: _Known | None, again: frozenset[CallState], writes: Writes
     ) -> Staged:
-        """Return what one call, met for the first time in this staging, comes to; note what that writes."""
+        """Return the result of staging a call that is new in this staging, and note what that writes."""
         state, seq, kept, attended_at, *fate = before or (None, None, None, "")
         outcome, standing = None, _AS_PENDING
         if before is not None:
@@ -295,7 +295,7 @@ class Staging:
         return Staged(call.call_id, outcome, Fate(*fate) if any(fate) else _NEVER_SENT)
 
     def _is_other_call(self, seq: int | None, customer_number: str, start_time: str) -> bool:
-        """Say whether an id was used again: what waits here has another customer, and starts days apart."""
+        """Return whether an id was used again: what waits here has another customer, and starts days apart."""
         query = "SELECT start_time FROM payloads WHERE seq = ? AND customer_number != ?"
         held = self._connection.execute(query, (seq, customer_number)).fetchone()
         if held is None or not (customer_number and start_time):
@@ -305,9 +305,10 @@ class Staging:
 
     def _other_columns(self, call: Call) -> str:
         """Return what is said of an unknown call that an export with other columns may have given another id."""
-        for told_by, (first, last) in self._spans.items():
-            if told_by[:2] == call.told_by[:2] and told_by != call.told_by and first <= call.start_time <= last:
-                sides = (("with", {*told_by} - {*call.told_by}), ("without", {*call.told_by} - {*told_by}))
+        for scheme, (first, last) in self._spans.items():
+            is_other = scheme[:2] == call.id_scheme[:2] and scheme != call.id_scheme
+            if is_other and first <= call.start_time <= last:
+                sides = (("with", {*scheme} - {*call.id_scheme}), ("without", {*call.id_scheme} - {*scheme}))
                 columns = " and ".join(f"{word} {', '.join(sorted(names))}" for word, names in sides if names)
                 return (
                     f"Earlier exports {columns} gave the calls from {first} to {last} GMT other ids, and this one "

@@ -88,20 +88,20 @@ def restore(
     connection: sqlite3.Connection,
     run: tuple[int, str, bytes],
     reported: Iterable[ReportedCall],
-    said: Mapping[str, str],
+    decisions: Mapping[str, str],
     *,
     complete: bool,
 ) -> tuple[Restored, list[str]]:
     """Take a restored backup up; return the counts, and the open calls closed as their number was forgotten since.
 
-    ``run`` is its number, its time (GMT text) and the ledger's key. ``reported`` names each call once. ``said`` is
-    as `read_said` returns it and outranks doubt; no call of a forgotten number from before that is sent. Unless
+    ``run`` is its number, its time (GMT text) and the ledger's key. ``reported`` names each call once. The
+    ``decisions`` of `read_decisions` outrank doubt; no call of a forgotten number from before that is sent. Unless
     ``complete``, what is left pending becomes uncertain, and so do unknown calls from before now, when staged.
     """
     run_number, now, key = run
-    states = {call_id: CallState(word) for call_id, word in said.items() if word in {*CallState}}
+    states = {call_id: CallState(word) for call_id, word in decisions.items() if word in {*CallState}}
     settled = [ReportedCall(*each) for each in states.items() if each[1] in (CallState.ACCEPTED, CallState.CLOSED)]
-    forgotten = {each: word for each, word in said.items() if each not in states}
+    forgotten = {each: word for each, word in decisions.items() if each not in states}
     # Where the backup has an earlier word, a person took that back.
     query = "SELECT call_id, state FROM calls WHERE call_id IN (SELECT call_id FROM reopenable)"
     taken_back = {each for each, state in connection.execute(query) if states.get(each, state) != state}

@@ -1,4 +1,4 @@
-"""Runs that died, and a ledger that lost some: their results finished from parts, results files as evidence."""
+"""Results of runs that died, finished from their parts, and results files as evidence for a restored ledger."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -50,8 +50,8 @@ def summary_of(
     codes = [problem.exit_code for problem in read.problems] + ([stop.exit_code] if stop else [])
     if outcomes[Outcome.UNCERTAIN] or uncertain:
         codes.append(ExitCode.UNCERTAIN)
-    told = Counter({Outcome.REJECTED: finished.rejected[SEEN_BEFORE]})
-    needing = sorted(NEEDS_A_PERSON & (outcomes - told).keys())
+    seen_before = Counter({Outcome.REJECTED: finished.rejected[SEEN_BEFORE]})
+    needing = sorted(NEEDS_A_PERSON & (outcomes - seen_before).keys())
     if needing:
         codes.append(ExitCode.PARTIAL)
     if outcomes[Outcome.PENDING] and not (stop or read.is_dry or run.settings.limit is not None):
@@ -132,17 +132,17 @@ def fate_fields(known: Fate) -> dict[str, Any]:
 
 @contextmanager
 def held_ledger(
-    settings: Settings, command: str, told: Callable[[str], object], *, restored: bool = False
+    settings: Settings, command: str, note: Callable[[str], object], *, restored: bool = False
 ) -> Iterator[Ledger]:
     """Give a person's command the ledger, locked and recovered, and note the command in its runs.
 
-    ``told`` gets for which run it waits. ``restored`` lets a ledger in that is older than its last run, for
+    ``note`` gets for which run it waits. ``restored`` lets a ledger in that is older than its last run, for
     `ledger accept-restore` alone. Raises as `Ledger.open` does.
     """
     check_versions()
     now = time.time()
     info = RunInfo(new_run_id(now), gmt_text(now), __version__, command)
-    wait = lock_wait(settings, told)
+    wait = lock_wait(settings, note)
     path, clock = settings.ledger, lambda: gmt_text(time.time())
     with Ledger.open(path, run=info, now=clock, restored=restored, wait=wait) as ledger:
         if not restored:

@@ -26,9 +26,9 @@ from importer.settings.options import Settings
 def detect_inputs(run: Run, named: NamedFiles, problems: list[ImporterError]) -> list[Detection]:
     """Return the usable files; the errors of the others join ``problems``, our own results are passed over.
 
-    Where there is enough for processes, the server that will fork them is begun before it is needed.
+    Where the input is large enough for processes, their server is started here, before it is needed.
     """
-    with suppress(OSError):  # which the detection will tell
+    with suppress(OSError):  # which detection reports
         sizes = [path.stat().st_size for path in named.paths if path.is_file()]
         if run.processes(len(sizes), sum(sizes)) > 1:
             begin_server()

@@ -2,11 +2,10 @@
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
@@ -18,7 +17,6 @@ from importer.errors import (
     InputUnusableError,
     NoInputError,
     StoppedError,
-    UsageError,
     most_severe,
 )
 from importer.files.export import STANDARD_INPUT, readable
@@ -27,103 +25,40 @@ from importer.ledger.ledger import Ledger
 from importer.ledger.reader import LedgerReader, held_in
 from importer.ledger.staging import Staging
 from importer.ledger.values import Staged
+from importer.pipeline.alarms import alarms
 from importer.pipeline.ending import ReadSoFar, fate_fields, row_of
 from importer.pipeline.inputs import fault_of_done, inputs_json, move_done, rejects_files
 from importer.pipeline.outlook import ask_before_sending, old_calls
+from importer.pipeline.planning import prepare_plan
 from importer.pipeline.run import Outlook, Run, epoch_of, gmt_text
-from importer.prepare.agents import AgentBook, load_agents
 from importer.prepare.cluster import installed, on_cluster, prepare_elsewhere, prepared_on
-from importer.prepare.plan import Gaps, PolicyBook, PreparePlan
 from importer.prepare.preparation import Preparation, PreparedPart, prepare_part
-from importer.prepare.zones import require_place
 from importer.processes import Workers, in_order, working
 from importer.reading.blocks import parts_of
 from importer.reading.chunks import read_chunks, verbatim_records
 from importer.records import Call, Event, EventName, Level, ResultRow, RunSummary
 from importer.results.cells import defused, read_rows
 from importer.results.file import Finished, ResultsFile, as_text, check_free, write_rejects
-from importer.settings.options import EVERY_FORMAT, Settings
-from importer.settings.values import parse_moment
 from schemas.vocabulary import ATTENDED_SINCE, SEEN_BEFORE, UNFINISHED_ROW, Outcome, Role, counted
 
 EXAMPLES = 2
 """So many calls show before they are sent how the files were read."""
-COMPARED_RUNS, FEWEST_COMPARED_RUNS = 7, 3
-"""How many runs at most and at least give the usual number of rows: the first import is often of a backlog."""
 _SHOWN_REASONS = 3
 _Kind = tuple[str, str, str, int, tuple[str, ...]]
 _Part = tuple[Detection, "Future[PreparedPart]"]
-_Prepare = partial[Iterator[_Part]]
-
-
-def prepare_plan(run: Run, detections: Sequence[Detection]) -> PreparePlan:
-    """Return the rules for preparing these files; `--since` and `--until` become moments here.
-
-    Raises ConfigurationError when a file's local times need a zone and none is given, or one without summer time
-    that no id could prove: nothing is guessed. Raises UsageError for a window that no call fits.
-    """
-    settings = run.settings
-    for detection in detections:
-        require_place(detection, settings.timezone)
-        if settings.timezone is None and detection.needs_timezone():
-            raise ConfigurationError(
-                f"{detection.path}: the times of format {detection.format.name} are local and name no zone",
-                hint="Say whose clock it is with --timezone, for example --timezone Europe/London.",
-                reason="timezone",
-            )
-    moment = datetime.fromtimestamp(run.now, UTC)
-    since, until = (
-        parse_moment(text, now=moment, timezone=settings.timezone) if text else None
-        for text in (settings.since, settings.until)
-    )
-    if since is not None and until is not None and since >= until:
-        raise UsageError(
-            f"--since {settings.since} is not before --until {settings.until}: no call starts between them",
-            hint="The window begins with --since and ends just before --until.",
-        )
-    number, user = settings.default_agent_number or "", settings.default_zohouser or ""
-    path = settings.agents
-    agents = AgentBook() if path is None else load_agents(path, settings.country, settings.encoding)
-    return PreparePlan(
-        agents=replace(agents, default_number=number, default_zohouser=user),
-        now=int(run.now),
-        timezone=settings.timezone,
-        country=settings.country,
-        trust_country=settings.trust_country,
-        site=settings.site,
-        since=since,
-        until=until,
-        states=settings.states,
-        policies=policy_book(settings, {*run.catalogue.formats, *(each.format.name for each in detections)}),
-        all_rows=settings.all_rows,
-        is_one_of_several=len(detections) > 1,
-        gaps=None if settings.max_gap is None else Gaps(settings.max_gap),
-    )
-
-
-def policy_book(settings: Settings, formats: Collection[str]) -> PolicyBook:
-    """Return every choice of policies; raises ConfigurationError where one is for none of these formats."""
-    unknown = sorted(settings.policies.keys() - {*formats, EVERY_FORMAT})
-    if unknown:
-        raise ConfigurationError(
-            f"configuration: [policies.{unknown[0]}]: there is no format of this name",
-            hint="`cdr-importer formats` lists them; put a format of your own into its folder, or take the "
-            "table out.",
-        )
-    return PolicyBook(settings, settings.policies)
 
 
 class Intake:
     """The input of one run: `opened`, then `read`, `take_in`, `write_rejects`."""
 
-    def __init__(self, run: Run, detections: Sequence[Detection], found: ReadSoFar) -> None:
+    def __init__(self, run: Run, detections: Sequence[Detection], so_far: ReadSoFar) -> None:
         """Find out before anything is read that the input cannot be prepared or its rejects cannot be written.
 
         Raises ConfigurationError, and CannotCreateError for a path of rejects that is taken or has no folder.
         """
         self._run = run
         self._detections = tuple(detections)
-        self._found = found
+        self._so_far = so_far
         if run.settings.rejects is not None:
             for path in rejects_files(run.settings.rejects, len({*map(_kind, detections)})):
                 check_free(path, "rejects")
@@ -138,6 +73,7 @@ class Intake:
         self._good_rows = 0
         self._examples: list[Call] = []
         self._preparation: Preparation
+        self._prepare: partial[Iterator[_Part]] | None = None  # has workers prepare parts of files
 
     @contextmanager
     def opened(self, ledger: LedgerReader | None) -> Iterator[None]:
@@ -147,7 +83,7 @@ class Intake:
         plan = replace(self._plan, held=ledger.held if ledger else None)
         self._held = plan.held
         with Preparation(self._run.catalogue.causes, plan) as self._preparation:
-            self._found.skipped = self._preparation.skipped
+            self._so_far.skipped = self._preparation.skipped
             yield
 
     def read(self) -> None:
@@ -155,19 +91,14 @@ class Intake:
         run = self._run
         whole: dict[Path, int] = {}
         pinned: list[Detection] = []
-
-        def progress(rows: int) -> None:
-            run.stop_if_interrupted()
-            run.listener.rows(rows)
-
         settings, plain = run.settings, [each.file.size() for each in self._detections if each.file.spool is None]
         here = working(run.processes(len(self._detections), sum(plain)))
         with here if settings.scheduler is None else on_cluster(settings.scheduler) as workers:
-            prepare = partial(self._prepared, workers, partial(progress, 0)) if workers else None
-            for detection, parts in self._begun(prepare):
+            self._prepare = partial(self._prepared, workers) if workers else None
+            for detection, parts in self._begun():
                 try:
                     with readable(detection.path):
-                        rows = self._read(detection, parts, prepare, progress)
+                        rows = self._read(detection, parts)
                 except (InputUnusableError, NoInputError) as problem:
                     self._report(problem)
                     continue
@@ -177,36 +108,41 @@ class Intake:
                 run.listener.event(Event(EventName.FILE_READ, Level.INFO, facts))
                 read = f"format {detection.format.name}, {detection.encoding}, {counted(rows, 'row')}"
                 run.listener.detail(f"{detection.path}: {read}")
-        self._found.rows = self._preparation.rows
-        for alarm in list(self._alarms()):
+        self._so_far.rows = self._preparation.rows
+        for alarm in [*alarms(run, self._detections, self._so_far, self._plan.gaps, self._ledger)]:
             self._report(alarm)
         if isinstance(self._ledger, Ledger):
             self._ledger.note_inputs(inputs_json(self._detections, whole))
         self._detections = tuple(pinned)
 
+    def _progress(self, rows: int = 0) -> None:
+        """Report how many further rows were read; raises StoppedError where a signal came in."""
+        self._run.stop_if_interrupted()
+        self._run.listener.rows(rows)
+
     def _prepared(
-        self,
-        workers: Workers,
-        poll: Callable[[], None],
-        parts: Iterable[Detection],
-        roles: Mapping[str, Role] | None = None,
+        self, workers: Workers, parts: Iterable[Detection], roles: Mapping[str, Role] | None = None
     ) -> Iterator[_Part]:
         """Return parts of files as workers prepare them, with the roles of names where they are known."""
         causes, settings = self._run.catalogue.causes, self._run.settings
         if settings.scheduler is not None:
             prepare = partial(prepare_elsewhere, installed(), causes, self._plan, roles)
-            return prepared_on(workers, prepare, self._held, parts, poll)
+            return prepared_on(workers, prepare, self._held, parts, self._progress)
         plan = replace(self._plan, held=partial(held_in, settings.ledger) if self._held else None)
-        return in_order(workers, lambda part: workers.submit(prepare_part, causes, plan, part, roles), parts, poll)
 
-    def _begun(self, prepare: _Prepare | None) -> Iterator[tuple[Detection, Iterator[_Part] | None]]:
+        def begun(part: Detection) -> "Future[PreparedPart]":
+            return workers.submit(prepare_part, causes, plan, part, roles)
+
+        return in_order(workers, begun, parts, self._progress)
+
+    def _begun(self) -> Iterator[tuple[Detection, Iterator[_Part] | None]]:
         """Yield each file as it is now, with the parts of it where workers read them by its path."""
         plain = (each for each in self._detections if each.file.spool is None)
         parts = (part for each in plain for part in parts_of(_pinned(each), self._run.worker_bytes))
-        prepared = prepare(parts) if prepare else iter(())
+        prepared = self._prepare(parts) if self._prepare else iter(())
         by_file = groupby(prepared, key=lambda part: (part[0].path, part[0].file.pinned))
         for found in self._detections:
-            if prepare is None or found.file.spool is not None:
+            if self._prepare is None or found.file.spool is not None:
                 yield _pinned(found), None
             else:
                 begun = next(by_file, None)
@@ -215,27 +151,21 @@ class Intake:
                 (_, pin), of_file = begun
                 yield replace(found, file=replace(found.file, pinned=pin)), of_file
 
-    def _read(
-        self,
-        detection: Detection,
-        parts: Iterator[_Part] | None,
-        prepare: _Prepare | None,
-        progress: Callable[[int], None],
-    ) -> int:
+    def _read(self, detection: Detection, parts: Iterator[_Part] | None) -> int:
         """Read a file, or take its parts; where a worker fails it is read here, with the error that this gives."""
         name = as_text(str(detection.path))
-        if parts is None or prepare is None:
-            return self._preparation.read(detection, name, progress)
+        if parts is None or self._prepare is None:
+            return self._preparation.read(detection, name, self._progress)
         before = self._preparation.rows
         try:
-            roles = self._preparation.take(detection, name, _results(parts, progress))
+            roles = self._preparation.take(detection, name, self._results(parts))
             if roles is not None:
-                again = prepare(parts_of(detection, self._run.worker_bytes), roles)
-                self._preparation.take(detection, name, _results(again, lambda _: progress(0)), roles)
+                again = self._prepare(parts_of(detection, self._run.worker_bytes), roles)
+                self._preparation.take(detection, name, self._results(again, is_second=True), roles)
         except (StoppedError, BrokenExecutor):
             raise
         except Exception as error:
-            rows = self._preparation.read(detection, name, progress)
+            rows = self._preparation.read(detection, name, self._progress)
             if self._run.settings.scheduler is not None:
                 # The text of a foreign exception may hold a cell.
                 fault = error.message if isinstance(error, ImporterError) else type(error).__name__
@@ -243,62 +173,15 @@ class Intake:
             return rows
         return self._preparation.rows - before
 
+    def _results(self, parts: Iterable[_Part], *, is_second: bool = False) -> Iterator[PreparedPart]:
+        """Yield what workers have made of parts, whose rows count the first time; raises what they raised."""
+        for _, future in parts:
+            self._progress(0 if is_second else future.result().evidence.read)
+            yield future.result()
+
     def _report(self, problem: ImporterError) -> None:
-        self._found.problems.append(problem)
+        self._so_far.problems.append(problem)
         self._run.listener.problem(problem)
-
-    def _alarms(self) -> Iterator[ImporterError]:
-        """Yield why this is not the input expected; the run goes on, so nothing is lost, and ends with 66."""
-        settings, changed = self._run.settings, []
-        for detection in self._detections:
-            with suppress(OSError):
-                changed.append(detection.path.stat().st_mtime)
-        age = self._run.now - max(changed, default=self._run.now)
-        if settings.max_age is not None and age > settings.max_age:
-            yield NoInputError(
-                f"the newest input was last written {age / 3600:.2f} h ago, --max-age allows "
-                f"{settings.max_age / 3600:.2f} h",
-                hint="Look whether the telephone system still exports. This alarm held no rows back.",
-                reason="input_too_old",
-            )
-        if self._found.problems and not self._found.rows:
-            return  # why nothing was read is told, and outranked by no alarm
-        gaps = self._plan.gaps.until(self._plan.now) if self._plan.gaps else []
-        if settings.max_gap is not None and gaps:
-            first, last = gaps[0]
-            lasted = f"for {(last - first) / 3600:.1f} h, from {gmt_text(first)} to {gmt_text(last)} GMT"
-            others = f", the longest of {len(gaps)} gaps" if len(gaps) > 1 else ""
-            yield NoInputError(
-                f"no row {lasted if first else 'with a start that can be read'}{others}; "
-                f"--max-gap allows {settings.max_gap / 3600:.1f} h",
-                hint="Look whether an export is missing or cut. This alarm held no rows back.",
-                reason="gap_in_rows",
-            )
-        fewest, whence = self._fewest_rows()
-        if self._found.rows < fewest:
-            rows = counted(self._found.rows, "row")
-            yield NoInputError(
-                f"the input has {rows}, --min-rows expects at least {fewest:g}{whence}",
-                hint="Look whether the export is empty or cut. This alarm held no rows back.",
-                reason="too_few_rows",
-            )
-
-    def _fewest_rows(self) -> tuple[float, str]:
-        """Return how many rows --min-rows expects at least, 0 for any, and what a share is taken of."""
-        settings, limit = self._run.settings, self._run.settings.min_rows
-        if limit is None or limit.percent is None:
-            return limit.count or 0 if limit else 0, ""
-        from statistics import median
-
-        earlier: list[int] = []
-        if self._ledger is not None:
-            earlier = self._ledger.rows_of_complete_runs("import", settings.site, COMPARED_RUNS)
-        if len(earlier) < FEWEST_COMPARED_RUNS:
-            self._run.listener.detail(f"--min-rows {limit}: {len(earlier)} complete runs are too few to tell")
-            return 0, ""
-        usual = median(earlier)
-        whence = f", {limit} of {usual:g}, the median of {len(earlier)} complete runs"
-        return usual * limit.percent / 100, whence
 
     def take_in(self, results: ResultsFile) -> Outlook | None:
         """Write the rows into the results, and make every call durable as pending in the ledger, all or none.
@@ -417,13 +300,13 @@ class Intake:
         mended = (Outcome.REJECTED, Outcome.REFUSED)
         for path, parts in zip(rejects_files(chosen, len(by_kind)), by_kind.values(), strict=False):
             names = {defused(as_text(str(detection.path))) for detection, _ in parts}
-            said = (
+            reasons = (
                 (row["file"], row["line"], row["reason"], row["hint"])
                 for row in islice(read_rows(results), finished.carried, None)
                 if row["file"] in names and row["outcome"] in mended and row["reason"] != UNFINISHED_ROW
             )
             try:
-                write_rejects(path, _verbatim(parts, said))
+                write_rejects(path, _verbatim(parts, reasons))
             except CannotCreateError as problem:
                 self._report(problem)
 
@@ -484,13 +367,6 @@ def _pinned(found: Detection) -> Detection:
     return replace(found, file=replace(found.file, pinned=found.file.identity()))
 
 
-def _results(parts: Iterable[_Part], progress: Callable[[int], None]) -> Iterator[PreparedPart]:
-    """Yield what workers have made of parts; raises what they raised."""
-    for _, future in parts:
-        progress(future.result().evidence.read)
-        yield future.result()
-
-
 def _kind(detection: Detection) -> _Kind:
     """Return the properties that rows of one file must share, so that it can be imported again."""
     quotes = detection.dialect.quotes.value
@@ -498,15 +374,15 @@ def _kind(detection: Detection) -> _Kind:
 
 
 def _verbatim(
-    parts: Sequence[tuple[Detection, Sequence[int]]], said: Iterator[tuple[str, ...]]
+    parts: Sequence[tuple[Detection, Sequence[int]]], reasons: Iterator[tuple[str, ...]]
 ) -> Iterator[tuple[str, tuple[str, ...] | None]]:
-    """Yield the header once, then the records of these lines verbatim, each with what is ``said`` of it."""
+    """Yield the header once, then the records of these lines verbatim, each with its reason in the results."""
     with_header = True
     for detection, lines in parts:
         try:
             for line, text in verbatim_records(detection, lines):
                 if line != detection.header_line:
-                    yield text, next(said)
+                    yield text, next(reasons)
                 elif with_header:
                     yield text, None
         except (OSError, InputUnusableError, NoInputError) as error:

@@ -122,23 +122,23 @@ class Run:
 
 def lock_wait(
     settings: Settings,
-    told: Callable[[str], object],
+    note: Callable[[str], object],
     check: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = since_boot,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Callable[[TryLaterError], bool]:
-    """Return what waits for the run that holds the ledger, and says whether to look again: `--lock-wait`.
+    """Return a function that waits for the run that holds the ledger, and returns whether to look again.
 
-    ``told`` gets who holds it, once; ``check`` may end the wait.
+    ``note`` gets who holds it, once; ``check`` may end the wait.
     """
-    seconds, began, said = settings.lock_wait or 0.0, clock(), set[str]()
+    seconds, began, noted = settings.lock_wait or 0.0, clock(), set[str]()
 
     def wait(held: TryLaterError) -> bool:
         check()
         left = began + seconds - clock()
-        if left > 0 and not said:
-            said.add(held.message)
-            told(f"{held.message}; waiting for its end, {seconds:g} s at most")
+        if left > 0 and not noted:
+            noted.add(held.message)
+            note(f"{held.message}; waiting for its end, {seconds:g} s at most")
         sleep(max(0.0, min(left, _LOCK_POLL_SECONDS)))
         return left > 0
 

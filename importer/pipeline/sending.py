@@ -22,7 +22,8 @@ import platformdirs
 from importer.auth import SignIn, Token, TokenSource
 from importer.client.api import Client, TokenTransport
 from importer.client.classify import Judgement, Proof, Reaction, judge_failure
-from importer.client.connection import SendFailure, Trust
+from importer.client.failures import SendFailure
+from importer.client.trust import Trust
 from importer.errors import ExitCode, ImporterError, LedgerError, TryLaterError
 from importer.ledger.ledger import Ledger
 from importer.ledger.values import Claimed
@@ -104,7 +105,7 @@ class Attempts:
     _is_marked: bool = False
 
     def run(self) -> bool:
-        """Return whether a request was begun."""
+        """Send the call, again where that is safe; return whether a request was begun."""
         delivery, is_renewed = self.delivery, False
         while self.stop is None and not self.given_up:
             token = delivery.tokens.token()
@@ -133,7 +134,7 @@ class Attempts:
         return self._tries > 0
 
     def _wait(self) -> None:
-        """Slow everybody down for as long as the service asks, or stop; keep that for a run after this one."""
+        """Pause all workers for as long as the service asks, or stop; keep the moment for later runs."""
         delivery, run, judgement = self.delivery, self.delivery.run, self.judgement
         asked = judgement.wait_seconds
         ran_out = self._waits >= (len(THROTTLE_WAITS_SECONDS) if asked is None else MOST_WAITS)
@@ -435,7 +436,7 @@ class Delivery:
         return is_late or self._stopping.is_set() or self.run.interrupted() is not None
 
     def _work(self, client: Client, calls: Iterator[Claimed]) -> None:
-        """Send one call after the other; a failure ends the work of everybody."""
+        """Send one call after the other; a failure ends the work of all."""
         try:
             while not self.is_stopping():
                 with self._turn:
@@ -467,7 +468,7 @@ class Delivery:
 
 
 def _sleep(run: Run, is_over: Callable[[], bool | None], seconds: float) -> None:
-    """Sleep, but no longer than until ``is_over`` says so or raises, which is asked again and again."""
+    """Sleep, at most until ``is_over``, which is called again and again, returns true or raises."""
     end = run.clock() + seconds
     while (left := end - run.clock()) > 0 and not is_over():
         run.sleep(min(left, LOOK_EVERY_SECONDS))

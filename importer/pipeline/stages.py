@@ -126,7 +126,7 @@ def _target(run: Run, beside: Path | None) -> tuple[Path, str]:
 def _opened(run: Run, has_files: bool, target: Path, account: str) -> Iterator[Ledger]:
     """Give the ledger of this run, with the calls and results of dead runs settled.
 
-    The account is checked before anything is taken in. A run that came to its end has told its rejected rows.
+    The account is checked before anything is taken in. A run that came to its end has listed its rejected rows.
     """
     settings = run.settings
     wait = lock_wait(settings, run.listener.waiting, run.stop_if_interrupted, run.clock, run.sleep)
@@ -145,7 +145,7 @@ def _opened(run: Run, has_files: bool, target: Path, account: str) -> Iterator[L
         finish_dead_runs(run, ledger)
         yield ledger
         if has_files:
-            with suppress(ImporterError):  # they were told by now; else the next run tells them again
+            with suppress(ImporterError):  # they are listed by now; else the next run lists them again
                 ledger.keep_listed()
 
 

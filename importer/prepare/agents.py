@@ -14,12 +14,12 @@ from importer.errors import ConfigurationError, InputUnusableError, NoInputError
 from importer.files.export import open_export
 from importer.files.spooling import SpoolLimits
 from importer.files.workbooks import is_workbook
-from importer.formats.cells import caseless, plain_cell
+from importer.formats.cells import caseless, plain_cell, without_point
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.sample import RESAVED_DELIMITERS, SEPARATOR_LINE, column_key
 from importer.private_files import open_small, why
 from importer.reading.conditions import Extensions, bare_extension
-from schemas.call import DECIMAL, ZOHOUSER
+from schemas.call import DAMAGED_USER, ZOHOUSER
 from schemas.numbers import NumberBook
 from schemas.plans import NumberRules
 
@@ -33,7 +33,7 @@ FALLBACK_ENCODINGS = ("cp1252",)
 
 SCIENTIFIC = re.compile(r"[+-]?[0-9]+([.,][0-9]*)?E[+-][0-9]+|[0-9]+[.,][0-9]*E[0-9]+", re.IGNORECASE)
 _DAMAGED = rf"{SCIENTIFIC.pattern}|[+-]?[0-9]+[.,]0+"
-DAMAGED = {"extension": _DAMAGED, "number": _DAMAGED, "zohouser": f"{_DAMAGED}|{DECIMAL}"}
+DAMAGED = {"extension": _DAMAGED, "number": _DAMAGED, "zohouser": f"{_DAMAGED}|{DAMAGED_USER}"}
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -58,7 +58,7 @@ class AgentLine:
 
 @dataclass(frozen=True, slots=True)
 class AgentBook:
-    """The agents by what an export may call them (see `caseless`), and what stands in where there is no answer."""
+    """The agents by the texts that may name them in an export (see `caseless`), and the defaults."""
 
     by_key: Mapping[str, Agent] = field(default_factory=dict)
     extensions: frozenset[str] = frozenset()
@@ -70,7 +70,7 @@ class AgentBook:
 
         The agents file decides; else, where no candidate is an extension, one that is a telephone number itself:
         beside an extension it is a caller id, which may be the company's. Else the default. The number is empty
-        when nothing answers.
+        without any.
         """
         named = [bare_extension(each) for each in candidates if each]
         listed = next((agent for text in named if (agent := self.listed(text, numbers))), Agent("", ""))
@@ -83,7 +83,7 @@ class AgentBook:
 
     def listed(self, text: str, numbers: NumberBook) -> Agent | None:
         """Return the agent that the agents file knows by this text, None without one."""
-        text = re.sub(r"^([0-9]+)[.,]0{1,2}$", r"\1", text.strip())  # pandas writes 12125550103.0
+        text = without_point(text.strip())  # pandas writes 12125550103.0
         agent, reading = self.by_key.get(caseless(text)), numbers.read(text)
         return agent if agent or reading.reason else self.by_key.get(reading.e164)
 
@@ -93,7 +93,7 @@ def load_agents(path: Path, country: str | None, encoding: str | None = None) ->
 
     ``encoding`` is that of a file that is not UTF-8 and has no byte order mark. Raises ConfigurationError naming
     line and column for a file that cannot be read, a missing column, a row of more or fewer cells, a number or
-    user id that is none, or a key that two agents share; UsageError for an encoding that is not known.
+    user id that is none, or a key that two agents share.
     """
     numbers = NumberBook(NumberRules(country))
     first_line: dict[str, tuple[Agent, int]] = {}  # of each key, with its agent
@@ -230,8 +230,8 @@ def _text(path: Path, encoding: str | None, kind: str, option: str) -> str:
         with file.open_text(known) as source:
             return source.read()
     except (OSError, NoInputError) as error:
-        said = why(error, path) if isinstance(error, OSError) and error.strerror else error
-        raise _refused(f"{kind} {path} cannot be read: {said}", f"Check the path of {option}.", kind) from error
+        cause = why(error, path) if isinstance(error, OSError) and error.strerror else error
+        raise _refused(f"{kind} {path} cannot be read: {cause}", f"Check the path of {option}.", kind) from error
     except InputUnusableError as error:
         raise _refused(
             f"{kind} {path.name} cannot be read: {error.message.removeprefix(f'{path.name}: ')}",

@@ -11,10 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from importer.prepare.agents import Agent
-from importer.prepare.damage import UUID, grouped_keys, other_keys, zeros_behind
-from importer.prepare.evidence import call_id_of
 from importer.prepare.groups import LINES_PER_FILE, NO_START, SKIPPED_FOR, Decision, Rows
 from importer.prepare.hints import call_hint
+from importer.prepare.keys import UUID, call_id_of, grouped_keys, other_keys, zeros_behind
 from importer.prepare.plan import PreparePlan, Rules
 from importer.prepare.rows import STATE_OF
 from importer.reading.conditions import joined
@@ -59,7 +58,7 @@ _STATES = {int(rank): state.value for rank, state in STATE_OF.items()}
 
 
 class CallMaker:
-    """Makes the final word on every spooled row; each frame in turn, in input order."""
+    """Makes a call or a result row of every spooled row, frame by frame in input order."""
 
     def __init__(
         self, files: Sequence[Rules], agent_names: Sequence[str], plan: PreparePlan, keys: pd.DataFrame
@@ -69,8 +68,8 @@ class CallMaker:
         self._plan = plan
         self._keys = keys
         self._schema = call_schema(latest=np.datetime64(plan.now + FUTURE_SECONDS, "s"))
-        self._found: dict[tuple[int, int, str], Agent] = {}
-        self._told_by = [rules.told_by() for rules in files]
+        self._agents: dict[tuple[int, int, str], Agent] = {}
+        self._id_schemes = [rules.id_scheme() for rules in files]
 
     def make(self, spooled: pd.DataFrame, resolved: Rows) -> list[Prepared]:
         """Return one call or result row for each row of a spooled frame, in its order.
@@ -90,7 +89,7 @@ class CallMaker:
                 map(_STATE_BY_WORD.__getitem__, calls["state"].tolist()),
                 *(calls[name].tolist() for name in texts),
                 map(Place, [self._files[file].name for file in calls["file"].tolist()], calls["line"].tolist()),
-                map(self._told_by.__getitem__, calls["file"].tolist()),
+                map(self._id_schemes.__getitem__, calls["file"].tolist()),
             )
         ]
         others = rows.loc[~plain]
@@ -136,13 +135,13 @@ class CallMaker:
         if not len(calls):
             return rows.assign(agent_number="", call_id="", start_text="")
         named = [*_cells(calls, "file", "leg_agent", "agents")]
-        for file, leg_agent, own in {*named} - self._found.keys():
+        for file, leg_agent, own in {*named} - self._agents.keys():
             rules = self._files[file]
             texts = f"{self._agent_names[leg_agent]}\x1f{own}" if leg_agent >= 0 else own
             candidates = tuple(name for name in texts.split("\x1f") if name)
             agent = self._plan.agents.find(candidates, rules.plain_numbers, rules.extensions)
-            self._found[file, leg_agent, own] = agent
-        agents = [self._found[key] for key in named]
+            self._agents[file, leg_agent, own] = agent
+        agents = [self._agents[key] for key in named]
         made = pd.DataFrame(
             {
                 "state": calls["state"],
@@ -171,10 +170,10 @@ class CallMaker:
         return rows
 
     def _call_ids(self, calls: pd.DataFrame) -> list[str]:
-        """Return the ids of calls: those under which the ledger holds them, where a program cut the export's own.
+        """Return the ids of calls; where a program may have changed the export's own, those that the ledger has.
 
-        Of 1772460847.50 they leave 1772460847.5 (`zeros_behind`); other parts of keys are written in several ways
-        (`other_keys`), or its id with parted thousands (`grouped_keys`). Such a call is known by either.
+        Programs write 1772460847.5 for 1772460847.50 (`zeros_behind`), other parts of keys in several ways
+        (`other_keys`), and ids with parted thousands (`grouped_keys`).
         """
         site, held = self._plan.site, self._plan.held
         call_ids = [call_id_of(site, *each) for each in _cells(calls, "source_id", "key")]

@@ -1,7 +1,7 @@
-"""Who prepares files, and parts of large ones, on a Dask cluster (https://distributed.dask.org).
+"""Preparing files, and parts of large ones, on the workers of a Dask cluster (https://distributed.dask.org).
 
-A worker reads the file by its path. It gets neither secrets nor the ledger: it returns of which calls that is to
-be asked, and parts of which it holds some are prepared again.
+A worker reads the file by its path, and gets neither secrets nor the ledger. It returns the calls to be looked up
+there; where the ledger has some of them, the part is prepared again.
 """
 
 import logging
@@ -17,8 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from importer.errors import ConfigurationError, ImporterError
+from importer.formats.causes import CauseTable
 from importer.formats.detected import Detection
-from importer.formats.language import CauseTable
 from importer.prepare.plan import PreparePlan
 from importer.prepare.preparation import PreparedPart, prepare_part
 from importer.processes import Workers, in_order
@@ -163,7 +163,7 @@ def prepared_on(
     parts: Iterable[Detection],
     poll: Callable[[], None],
 ) -> Iterator[tuple[Detection, "Future[PreparedPart]"]]:
-    """Yield each part with what a worker has made of it, knowing of which of its calls the ledger holds what."""
+    """Yield each part with the result of a worker, prepared again where the ledger has calls of it."""
 
     def begun(part: Detection, known: Mapping[str, bool] | None) -> "Future[PreparedPart]":
         # Another machine has another number for a disk, and may have one for a file.
@@ -171,11 +171,11 @@ def prepared_on(
         file = replace(part.file, path=part.file.path.absolute(), pinned=pin)
         return workers.submit(prepare, known, replace(part, file=file))
 
-    def known(done: tuple[Detection, "Future[PreparedPart]"]) -> "Future[PreparedPart]":
+    def again(done: tuple[Detection, "Future[PreparedPart]"]) -> "Future[PreparedPart]":
         part, future = done
         found = held(future.result().asked) if held and not future.exception() else {}
         return begun(part, found) if found else future
 
     first = in_order(workers, lambda part: begun(part, {} if held else None), parts, poll)
-    for (part, _), future in in_order(workers, known, first, poll):
+    for (part, _), future in in_order(workers, again, first, poll):
         yield part, future

@@ -1,8 +1,7 @@
-"""What other programs make of keys: written in other ways, or destroyed like 1.74E+09 and lost seconds."""
+"""Cells that another program has destroyed: ids like 1.74E+09, starts without seconds, unreadable durations."""
 
-import re
-from collections.abc import Collection, Iterable, Iterator
-from itertools import chain, islice, product
+from collections.abc import Collection, Iterator
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -23,96 +22,8 @@ _ISO_MINUTE = rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[ T][0-9]{{2}}:[0-9]{{2}}(?: ?{
 """What spreadsheet programs show where dates are ISO's, as in Sweden and Canada."""
 
 
-UUID = "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
-"""An id that some programs (SQL Server) write with large letters and others (PostgreSQL) with small ones."""
-
-PLUS = r"\+([0-9]{7})"
-"""A plus before a number: some programs drop it."""
-
-_CLOCK = "([0-9]{1,2})((?::[0-9]{2}){1,2})"
-_DATE = "(?:[A-Za-z]{3},? )?(?:[0-9]{1,4}/){2}[0-9]{2,4}"
-_NEEDLESS_ZEROS = (
-    r"(^u|[\x1f ])0{1,2}([1-9][0-9]{6}|[0-9]:[0-9]{2})",
-    r"(^u|\b)0([0-9]/)",
-    r"((?:^u|\x1f)[0-9]{1,15})\.0{1,2}(\b)",
-)
-MOST_SPELLINGS = 600
-
-
-def zeros_behind(cut_id: str, mark: str = "") -> str:
-    """Return the pattern of an id behind a mark, whose groups are what a program leaves of it, and zeros.
-
-    Spreadsheet programs and pandas take 1772460847.50 for a number and write 1772460847.5. No system makes calls
-    enough in one second to have both.
-    """
-    return rf"({mark}(?:{cut_id})\.[0-9]*[1-9])(0*)"
-
-
-def plain_keys(keys: pd.Series) -> pd.Series:
-    """Return the keys of calls in one of the ways in which programs write them (`other_keys`)."""
-    if pc.any(pc.match_substring(arrow_of(keys), "-"), min_count=0).as_py():  # a tenth of the time of the pattern
-        keys = keys.mask(keys.str.contains(UUID, regex=True), keys.str.lower())
-    if pc.any(pc.match_substring(arrow_of(keys), "+"), min_count=0).as_py():
-        keys = keys.str.replace(PLUS, r"\1", regex=True)
-    without_id = keys.str.startswith("u")
-    if without_id.any():
-        bare = keys[without_id]
-        of_12 = bare.str.contains("[0-9] [AP]M", regex=True)
-        bare = bare.mask(of_12, bare[of_12].map(lambda key: re.sub(f"{_CLOCK} ([AP])M", _of_24, key)))
-        for pattern in _NEEDLESS_ZEROS:
-            bare = bare.str.replace(pattern, r"\1\2", regex=True)
-        keys = keys.mask(without_id, bare)
-    return keys
-
-
-def other_keys(key: str) -> list[str]:
-    """Return the keys of a call without an id, or with one of several columns or a UUID, as others write them.
-
-    Numbers begin with a plus, zeros or neither, days, months, hours and durations with a 0 or not. 21:14 is
-    9:14 PM, 0:00:25 is 12:00:25 AM, 101 is 101.0 or 101.00. The letters of a UUID are large or small ones.
-    """
-    mark = "\x1f" if key[0] == "u" else "."
-    spellings = [[part, *sorted({*_spellings(part)} - {part})] for part in key[1:].split(mark)]
-    return [key[0] + mark.join(parts) for parts in islice(product(*spellings), 1, MOST_SPELLINGS)]
-
-
-def grouped_keys(keys: Iterable[str]) -> list[str]:
-    """Return the keys that ids with parted thousands had while these marks were taken for a part of them."""
-    ids = [re.split("(?<![0-9])([1-9][0-9]{3,})", key, maxsplit=1) for key in keys if key[0] == "i"]
-    parted = [(begin, f"{int(digits):,}", end) for begin, digits, end in (each for each in ids if len(each) > 1)]
-    return [begin + digits.replace(",", mark) + end for begin, digits, end in parted for mark in ",. '\u2019"]
-
-
-def _spellings(part: str) -> Iterable[str]:
-    if re.search(UUID, part):
-        return part.lower(), part.upper()
-    if found := re.fullmatch(r"(?:\+|0{0,2})([1-9][0-9]{6,14})(?:\.0)?", part):
-        return [*(begin + found[1] for begin in ("", "+", "0", "00")), f"{found[1]}.0"]
-    if found := re.fullmatch(r"([0-9]{1,6})(?:\.0{1,2})?", part):
-        return [found[1] + zeros for zeros in ("", ".0", ".00")]
-    if not (found := re.fullmatch(f"({_DATE})?( ?)(?:{_CLOCK}(?: ([AP])M)?)?", part)):
-        return ()
-    date, space, hour, rest, noon = found.groups(default="")
-    dates = [re.sub(r"\b0?([0-9])\b", zero + r"\1", date) for zero in ("", "0")]
-    clocks = [""]
-    if hour:
-        of_24 = _hour_of_24(hour, noon)
-        clocks = [f"{of_24}{rest}", f"{of_24:02}{rest}"]
-        of_12 = (of_24 - 1) % 12 + 1
-        clocks += [f"{each}{rest} {'AP'[of_24 > 11]}M" for each in (of_12, f"{of_12:02}") if of_24 < 24]
-    return [f"{day}{space}{clock}" for day, clock in product(dates, clocks)]
-
-
-def _of_24(clock: re.Match[str]) -> str:
-    return f"{_hour_of_24(clock[1], clock[3])}{clock[2]}"
-
-
-def _hour_of_24(hour: str, noon: str) -> int:
-    return int(hour) % 12 + 12 * (noon == "P") if noon else int(hour)
-
-
 def unmeasured(durations: pd.Series) -> Flags:
-    """Say which cells hold a duration that cannot be read, or one that a spreadsheet shows as a part of a day."""
+    """Return which cells hold a duration that cannot be read, or that a spreadsheet shows as a part of a day."""
     written = ~matches(durations, "[^1-9#]*")
     lost = seconds_of(durations).isna().to_numpy() | matches(durations, "0[.]0[0-9]{4,}")
     return np.asarray(written & lost, dtype=np.bool_)
@@ -147,7 +58,7 @@ def add_unmeasured(rows: pd.DataFrame, was_cancelled: Flags, rules: Rules) -> No
 
 
 def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
-    """Add ``call.problem`` and ``call.hint`` where no id is left that tells one call from another.
+    """Add ``call.problem`` and ``call.hint`` where no id is left that distinguishes calls.
 
     A start that stands in for an id must have its seconds.
     """
@@ -182,7 +93,7 @@ def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
 
 
 def has_id_without(columns: Collection[str], rows: pd.DataFrame, cdr_format: CdrFormat) -> Flags:
-    """Say which rows have an id that is made of none of these columns."""
+    """Return which rows have an id that is made of none of these columns."""
     found = np.zeros(len(rows), dtype=np.bool_)
     for candidate in cdr_format.call.id:
         if not {*columns}.intersection(candidate):
@@ -191,7 +102,7 @@ def has_id_without(columns: Collection[str], rows: pd.DataFrame, cdr_format: Cdr
 
 
 def all_filled(cells: list[pd.Series]) -> Flags:
-    """Say in which rows none of these columns is empty."""
+    """Return in which rows none of these columns is empty."""
     return np.asarray(np.logical_and.reduce([(column != "").to_numpy() for column in cells]), dtype=np.bool_)
 
 

@@ -1,4 +1,4 @@
-"""What stands behind the names at the ends of calls: telephones and trunks, as all rows of a file prove it."""
+"""The names at the ends of calls: which are telephones and which trunks, as all rows of a file prove it."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ SHOWN_NAMES = 12
 
 @dataclass(slots=True)
 class Endpoints:
-    """Collects, chunk by chunk and in whatever order, the names of which the rows of one file prove a role.
+    """Collects, chunk by chunk in any order, the names whose role the rows of one file prove.
 
     ``names`` holds the names of each rule by its number, ``counting`` those whose ``where_any`` has held.
     """
@@ -41,7 +41,7 @@ class Endpoints:
             self.names[number] |= names
 
     def roles(self) -> dict[str, Role]:
-        """Return the roles that are proved; of a name that is only doubted, that it is unproved.
+        """Return the role of each name that is proved, or `unproved` where it is only in doubt.
 
         A telephone that is a trunk too, or shows what no telephone would, is contradicted.
         """

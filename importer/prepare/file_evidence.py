@@ -1,4 +1,4 @@
-"""What the rows of one file show beyond themselves, and which country's national numbers they hold.
+"""Evidence that only the rows of a file together give, above all of which country its national numbers are.
 
 Ten digits may be a number in many countries: an American export reads as British with hardly a fault, and each
 number would be wrong. So the numbers of a file are held against --country, and read for the countries that
@@ -150,7 +150,7 @@ class FileEvidence:
         self.skipped += later.skipped
 
     def must_repeat(self) -> bool:
-        """Say whether the file has to be read again, now that all its rows are evidence."""
+        """Return whether the file has to be read again, now that all its rows are evidence."""
         roles = self.endpoints.roles()
         is_late = any(first != roles for first in self.first_roles)
         return is_late or (self.is_led and self.leads and not self.indexes_leads)

@@ -28,12 +28,12 @@ channels anew when it starts, and names come again."""
 
 
 class Rank(IntEnum):
-    """What a row says of its call, best evidence first; a row of rank PROBLEM could not be understood.
+    """The evidence of a row about its call, the best first; a row of rank PROBLEM could not be understood.
 
-    INCOMING rows are here only where a format says that one of them decides for its call. CAME_IN and
-    STAYED_INSIDE rows are here where the file has rows for which they decide: UNDIRECTED ones, of which nothing
-    but another row of their call tells which way they went, and secondary ones. MISSHAPEN ones stand for a record
-    of another shape that may be of the call: like a PROBLEM, but the results list the record by itself.
+    INCOMING rows are indexed only in formats in which one of them decides for its call. CAME_IN and STAYED_INSIDE
+    rows are indexed where they decide for other rows of the file: secondary ones, and UNDIRECTED ones, whose
+    direction only another row of their call shows. A MISSHAPEN row stands for a record of another shape that may
+    be of the call. It counts as a PROBLEM, but the results list the record by itself.
     """
 
     INCOMING = 0
@@ -213,7 +213,7 @@ def resolve(rows: Rows, joined: Joined) -> Rows:
 
 
 def _opens(values: npt.NDArray[np.generic]) -> Flags:
-    """Say which values differ from the one before."""
+    """Return which values differ from the one before."""
     opens = np.ones(len(values), dtype=np.bool_)
     opens[1:] = values[1:] != values[:-1]
     return opens

@@ -10,7 +10,7 @@ import pandas as pd
 from importer.formats.language import OutcomeRule
 from importer.prepare.plan import Rules
 from schemas import numbers, times
-from schemas.call import DECIMAL
+from schemas.call import DAMAGED_USER
 from schemas.vocabulary import Role, Verdict
 
 LONGEST_VALUE = 80
@@ -189,6 +189,6 @@ def call_hint(reason: str, row: Sequence[str], rules: Rules) -> str:
     if call.zohouser and call.zohouser in rules.headers:
         where = f"column {rules.shown((call.zohouser,))[0]} or {where}"
     rule = "an id has only letters, digits, `.`, `_` and `-`, at most 64"
-    if re.fullmatch(DECIMAL, zohouser):
+    if re.fullmatch(DAMAGED_USER, zohouser):
         rule = "a program took it for a number and wrote a point into it: write it anew, as text"
     return f"User {quoted(zohouser)} ({where}): {rule}."

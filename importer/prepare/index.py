@@ -22,7 +22,7 @@ INDEX_ROWS = 250_000
 
 
 class Index:
-    """What rows leave of themselves: add those of all files, `resolve` them once, then ask what became `of` them.
+    """The index rows of all files: `add` them, `resolve` them once, then look up what became `of` them.
 
     Rows wait in blocks, numbered in input order, and are dealt out by the keys of their calls. What became of them
     is dealt back into blocks. So each part and each block is some ``most_rows`` at most: only the rows of one call

@@ -8,7 +8,8 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from importer.formats.language import CauseTable, CdrFormat
+from importer.formats.causes import CauseTable
+from importer.formats.language import CdrFormat
 from importer.prepare.agents import AgentBook
 from importer.prepare.index import INDEX_ROWS
 from importer.reading.chunks import CHUNK_ROWS
@@ -62,11 +63,11 @@ class PolicyBook:
         return Policies(cast(int, seconds), unknown, voicemail, our_side, prefix, str(extensions), str(trunks))
 
     def sources(self, cdr_format: CdrFormat) -> dict[str, tuple[Choice, str]]:
-        """Return for each policy what is in force for a format and who says so, the most particular first."""
+        """Return the value of each policy for a format and where it is set; the most particular place counts."""
         nothing = PolicyChoices()
         prefixes = cdr_format.numbers.outside_prefix or None
         of_format = cdr_format.policies.model_copy(update={"outside_prefix": prefixes})
-        said = (
+        places = (
             ("this run", self.run),
             (f"configuration, [policies.{cdr_format.name}]", self.configured.get(cdr_format.name, nothing)),
             ("the format", of_format),
@@ -74,7 +75,7 @@ class PolicyBook:
             ("default", DEFAULTS),
         )
         return {
-            name: next((value, who) for who, choices in said if (value := getattr(choices, name)) is not None)
+            name: next((value, who) for who, choices in places if (value := getattr(choices, name)) is not None)
             for name in POLICIES
         }
 
@@ -121,9 +122,9 @@ class PreparePlan:
 
     ``now`` is the epoch second of the run's start: a call cannot start after it. Wanted are calls that start in
     [``since``, ``until``), as epoch seconds; None is open. ``all_rows`` keeps the rows that are skipped. ``held``
-    says which of some call ids the ledger holds, and whether an attended row contradicts it; None without one.
-    ``is_one_of_several``: rows of a call may stand in another file. ``trust_country``: no number speaks against
-    ``country``. ``gaps`` gets the starts of all rows, also of those that are no outgoing calls.
+    returns for the call ids that the ledger has whether an attended row contradicts it; None without a ledger.
+    ``is_one_of_several``: rows of a call may stand in another file. ``trust_country``: numbers of another
+    country are no error. ``gaps`` gets the starts of all rows, also of those that are no outgoing calls.
     """
 
     agents: AgentBook
@@ -175,10 +176,11 @@ class Rules:
     keeps_zeros: bool = True
     filled: frozenset[str] = frozenset()
 
-    def told_by(self) -> tuple[str, ...]:
-        """Return site and format, and the filled columns of the file that make ids, as the format spells them.
+    def id_scheme(self) -> tuple[str, ...]:
+        """Return site, format and the filled columns from which call ids are made, as the format spells them.
 
-        Without one that ties rows with ids of their own, as a parent's, calls keep the id of one of their rows.
+        A column that ties rows which have ids of their own, such as a parent's id, is left out: without it a call
+        still gets the id of one of its rows.
         """
         own, candidates = {*self.format.call.row}, [*self.format.call.id, self.format.call.unique_by]
         names = {

@@ -15,18 +15,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from importer.formats.causes import CauseTable
 from importer.formats.dates import without_seconds
 from importer.formats.detected import Detection
-from importer.formats.language import CauseTable
 from importer.prepare.calls import CallMaker, Prepared
 from importer.prepare.endpoints import Endpoints
-from importer.prepare.evidence import add_zone_evidence, derived_of, with_texts, zone_evidence_of
+from importer.prepare.evidence import conditions_on
 from importer.prepare.file_evidence import FileEvidence, require_country
 from importer.prepare.groups import LINES_PER_FILE, SKIPPED_FOR, Decision, Rows
 from importer.prepare.index import Index
 from importer.prepare.plan import PreparePlan, Rules
 from importer.prepare.rows import RowPreparer, numbered
 from importer.prepare.spool import Spool, tables_in
+from importer.prepare.starts import add_zone_evidence, zone_evidence_of
 from importer.prepare.zones import require_zone
 from importer.reading.chunks import read_chunks
 from importer.reading.conditions import Extensions
@@ -51,7 +52,7 @@ class PreparedPart:
     """What a file, or a part of it, comes to by itself: its rows, agents and places in the index count from 0.
 
     ``spooled`` are the rows that the results may list, ``index`` (INDEX_ROW) and ``joins`` (JOIN) what all rows
-    leave in the index; ``asked`` the calls of which a worker without the ledger would ask it.
+    leave in the index; ``asked`` the calls that a worker without the ledger has to have looked up.
     """
 
     spooled: bytes
@@ -228,10 +229,10 @@ class Preparation:
         evidence = FileEvidence(zone_evidence_of(rules), None, Endpoints(rules.format.endpoint))
         is_asked = evidence.zone is not None or rules.format.endpoint
         for chunk in read_chunks(detection, self._plan.chunk_rows) if is_asked else ():
-            conditions = derived_of(chunk.frame, rules)
+            conditions = conditions_on(chunk.frame, rules)
             evidence.endpoints.add(conditions)
             if evidence.zone is not None:
-                frame = with_texts(chunk.frame, conditions, rules.format.derived)
+                frame = conditions.with_texts(rules.format.derived)
                 add_zone_evidence(evidence.zone, frame, rules)
         if evidence.zone is not None and not evidence.zone.counts:
             evidence.zone = None

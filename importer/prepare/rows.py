@@ -1,4 +1,4 @@
-"""One chunk of text rows to spooled rows and index rows: everything that a row says by itself."""
+"""One chunk of text rows to spooled rows and index rows: the evidence of each row by itself."""
 
 from dataclasses import replace
 from functools import partial
@@ -7,26 +7,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from importer.formats.detection import DECIMAL_ID
 from importer.formats.language import Test
-from importer.prepare.damage import PLUS, UUID, plain_keys, without_decimals, zeros_behind
+from importer.formats.resaved import POINTED_ID
+from importer.prepare.damage import without_decimals
 from importer.prepare.endpoints import Endpoints
-from importer.prepare.evidence import (
-    DECIDED,
-    add_evidence,
-    add_zone_evidence,
-    call_id_of,
-    call_keys,
-    derived_of,
-    known_starts,
-    with_texts,
-    zone_evidence_of,
-)
+from importer.prepare.evidence import add_evidence, conditions_on
 from importer.prepare.file_evidence import FileEvidence
 from importer.prepare.groups import INDEX_ROW, JOIN, LINES_PER_FILE, NO_START, Keys, Rank, Rows
 from importer.prepare.hints import keyless_hint, value_hints
 from importer.prepare.index import Index
+from importer.prepare.keys import PLUS, UUID, call_id_of, call_keys, plain_keys, zeros_behind
 from importer.prepare.plan import Rules
+from importer.prepare.starts import DECIDED, add_zone_evidence, known_starts, zone_evidence_of
 from importer.reading.chunks import Chunk
 from importer.reading.conditions import Coded, Conditions, Flags, joined
 from schemas.call import customer_schema, numbers_only
@@ -39,7 +31,7 @@ SPOOLED_COLUMNS |= dict.fromkeys(("zohouser", "voiceuri", "content"), "str")
 is its place in the index (-1: decided by itself, then ``skip`` or ``reason`` and ``hint`` say how); ``customer``
 is E.164, or in its place the reason why there is none, of which ``hint`` speaks where ``reason`` is empty;
 ``agents`` the joined names under which the export knows the agent. A row that shows attended a call that the
-ledger holds as not attended has the reason `ATTENDED_SINCE`. ``content`` tells rows without a key apart."""
+ledger holds as not attended has the reason `ATTENDED_SINCE`. ``content`` distinguishes rows without a key."""
 
 STATE_OF = {Rank[state.name]: state for state in State}
 
@@ -99,12 +91,12 @@ class RowPreparer:
         evidence.filled |= {name for name in empty if (frame[name] != "").any()}
         conditions = self._conditions(frame)
         if evidence.gaps is not None:
-            evidence.gaps.add(known_starts(frame, conditions, self.rules))
+            evidence.gaps.add(known_starts(conditions, self.rules))
         kept_out = self._kept_out(frame, conditions)
         rows = frame.loc[~kept_out]
         conditions = conditions.select(~kept_out.to_numpy(), rows)
         texts = self.rules.format.text_columns() & self.rules.format.derived.keys()
-        rows = with_texts(rows, conditions, texts - self._late)
+        rows = conditions.with_texts(texts - self._late)
         if evidence.zone is not None:
             add_zone_evidence(evidence.zone, rows, self.rules)
         rows = add_evidence(rows, conditions, self.rules)
@@ -117,7 +109,7 @@ class RowPreparer:
         conditions = conditions if in_group.all() else conditions.select(in_group, grouped)
         self._index.add(*self._index_rows(grouped, conditions))
         self._index.add(self._misshapen(chunk.guessed, SHORTEST_ID), np.empty(0, JOIN))
-        if DECIMAL_ID in (self.rules.format.call.cut_id or ""):
+        if POINTED_ID in (self.rules.format.call.cut_id or ""):
             whole = without_decimals(frame[[*chunk.guessed.columns]], self.rules.format)
             self._index.add(self._misshapen(whole, shortest_id=1), np.empty(0, JOIN))
         if self.rules.plan.all_rows:
@@ -131,19 +123,19 @@ class RowPreparer:
 
     def _conditions(self, frame: pd.DataFrame) -> Conditions:
         """Return the conditions on a chunk with its derived columns, made by what its rows prove too."""
-        conditions, endpoints = derived_of(frame, self.rules), self.evidence.endpoints
+        conditions, endpoints = conditions_on(frame, self.rules), self.evidence.endpoints
         if self._is_second or not endpoints.rules:
             return conditions
         endpoints.add(conditions)
         roles = endpoints.roles()
         if roles != self.rules.extensions.roles:
             self.rules = replace(self.rules, extensions=replace(self.rules.extensions, roles=roles))
-            conditions = derived_of(frame, self.rules)
+            conditions = conditions_on(frame, self.rules)
         self.evidence.first_roles = self.evidence.first_roles or [self.rules.extensions.roles]
         return conditions
 
     def _kept_out(self, frame: pd.DataFrame, conditions: Conditions) -> pd.Series:
-        """Say which rows are of no outgoing call, as far as the row itself can tell.
+        """Return which rows are of no outgoing call, as far as the row itself shows.
 
         Adds ``call.direction``, a Direction as text, "" where no rule of the format holds, and ``call.secondary``.
         """
@@ -164,14 +156,14 @@ class RowPreparer:
         decides = call.incoming_decides or evidence.indexes_leads
         columns = self.rules.format.id_columns()
         if decides or self.rules.plan.all_rows:  # the ids of rows that stay out are read too
-            with_texts(frame, conditions, columns & self.rules.format.derived.keys())
+            conditions.with_texts(columns & self.rules.format.derived.keys())
         if decides:
             tied = call_keys(frame.loc[deciding, [*columns]], self.rules.format)["key"] != ""
             kept_out.loc[tied.index[tied]] = False
         return kept_out
 
     def _held(self, rows: pd.DataFrame, conditions: Conditions) -> tuple[Flags, Flags]:
-        """Say of which rows the ledger holds the id, and which may show attended what it holds as not attended.
+        """Return of which rows the ledger has the id, and which may show attended what it has as not attended.
 
         Asked are attended rows, and rows of a state that are joined to rows with other ids: one may be attended,
         and an export that ended between them may have given the call the id of any.
@@ -193,17 +185,17 @@ class RowPreparer:
     def _with_customer(self, rows: pd.DataFrame, conditions: Conditions) -> pd.DataFrame:
         """Add ``call.customer``, E.164 or why there is none (with ``call.hint``), for rows that matter."""
         rules, call = self.rules, self.rules.format.call
-        with_state = rows["call.said"].between(Rank.BUSY, Rank.NOANSWER) | rows["call.attended_since"]
-        for name in self._late:  # of the rows that stay, which have been told apart
+        with_state = rows["call.outcome_rank"].between(Rank.BUSY, Rank.NOANSWER) | rows["call.attended_since"]
+        for name in self._late:  # of the rows that stay, whose distinct values are known
             conditions.column(name)
         asked = {call.customer, call.sent_number, *rules.format.origins(call.customer)} & {*rows}
-        some = rows.loc[with_state, [*asked, "call.said", "call.problem"]]
-        some = with_texts(some, conditions.select(with_state.to_numpy(), some), self._late)
+        some = rows.loc[with_state, [*asked, "call.outcome_rank", "call.problem"]]
+        some = conditions.select(with_state.to_numpy(), some).with_texts(self._late)
         dialled = pd.DataFrame(
             {
                 "customer_number": some[call.customer],
                 "sent": some[call.sent_number] if call.sent_number else "",
-                "is_invalid": some["call.said"] == Rank.INVALID,
+                "is_invalid": some["call.outcome_rank"] == Rank.INVALID,
             }
         )
         self.evidence.country.add(some[call.customer], rules.numbers)
@@ -239,11 +231,12 @@ class RowPreparer:
             content = [numbers_only(rows["call.customer"]), agents]
             content += [rows[name] for name in (call.zohouser, call.voiceuri) if name]
             content += [rows["call.rank"].astype("str"), rows["call.start_time"].astype("str")]
-        # Nothing asks it of rows that count whatever else they say, but for those shown attended: these go first.
-        told_apart = (~rows["call.rank"].isin(DECIDED) | rows["call.attended_since"]).to_numpy()
-        contents = joined([column[told_apart] for column in content]).to_numpy(dtype=object)
+        # The content of rows that count whatever else they hold is not compared, except where they are shown
+        # attended: these go first.
+        is_compared = (~rows["call.rank"].isin(DECIDED) | rows["call.attended_since"]).to_numpy()
+        contents = joined([column[is_compared] for column in content]).to_numpy(dtype=object)
         index["content"] = np.iinfo(np.uint64).max
-        index["content"][told_apart] = _hashes(contents, hash_key=HASH_KEYS[0])
+        index["content"][is_compared] = _hashes(contents, hash_key=HASH_KEYS[0])
         index["place"] = self._file_number * LINES_PER_FILE + rows["call.line"].to_numpy(dtype=np.int64)
         index["agent"] = numbered(self._agents, rows["call.agents"])
         for name in ("slot", "rank", "secondary", "held"):
@@ -279,7 +272,7 @@ class RowPreparer:
             return np.empty(0, INDEX_ROW)
         rows = damaged.reset_index(drop=True)
         derived = self.rules.format.id_columns() & self.rules.format.derived.keys()
-        rows = with_texts(rows, derived_of(rows, self.rules), derived)
+        rows = conditions_on(rows, self.rules).with_texts(derived)
         keys = call_keys(rows, self.rules.format)["key"].drop_duplicates()
         keys = keys[keys.str.match(f"i.{{{shortest_id},}}")]
         index = np.zeros(len(keys), INDEX_ROW)
@@ -302,7 +295,7 @@ class RowPreparer:
         columns = {
             "line": rows["call.line"],
             "slot": rows["call.slot"],
-            "rank": rows["call.said"],
+            "rank": rows["call.outcome_rank"],
             "skip": np.where(early, "outside_window", ""),
             "reason": reason.mask(rows["call.attended_since"], ATTENDED_SINCE),
             "hint": rows["call.hint"].mask(keyless, keyless_hint(self.rules)),

@@ -37,6 +37,22 @@ MARGIN_SECONDS = 2 * DAY_SECONDS
 Ints = npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """A row whose id proves another offset than its zone has: its line, its time, and the epoch second of its id.
+
+    Offsets are in seconds. Of the rows of that day ``against`` prove the same, ``agreeing`` the zone's offset.
+    """
+
+    line: int
+    text: str
+    epoch: int
+    proved: int
+    expected: int
+    against: int
+    agreeing: int
+
+
 @dataclass(slots=True)
 class ZoneEvidence:
     """Collects chunk by chunk what the rows of one file prove; ``zone`` is the one they are read in, if any.
@@ -98,18 +114,13 @@ class ZoneEvidence:
         if self.stated is not None:
             self.stated.join(later.stated)
 
-    def contradiction(self) -> tuple[int, str, int, int, int, str] | None:
-        """Return the first row that the zone cannot explain, None when there is none.
-
-        Its line, time, and epoch second of its id; the offset (seconds) that this proves and the zone's; and how
-        many rows of its day say so.
-        """
+    def contradiction(self) -> Contradiction | None:
+        """Return the first row whose time the zone cannot have, None without one."""
         for key, (line, text, epoch, expected) in sorted(self._against.items(), key=lambda item: item[1]):
             day, proved = key
             against, agreeing = self._rows[key], self._rows[day, expected]
             if against > agreeing and (len(self._ids[key]) >= LEAST_IDS or proved < expected):
-                told = f"told by {against} row{'s' if against > 1 else ''} of that day, {agreeing} agree"
-                return line, text, epoch, proved, expected, told
+                return Contradiction(line, text, epoch, proved, expected, against, agreeing)
         return None
 
     def proved(self) -> list[tuple[int, int]]:
@@ -146,9 +157,9 @@ def shown_zones(moments: Iterable[tuple[int, int]]) -> str:
 def shown_evidence(evidence: ZoneEvidence) -> list[str]:
     """Return what the ids prove as lines for a person: which offsets, and which zones have them."""
     rows = evidence.counts.total()
-    telling = sorted(offset for offset, count in evidence.counts.items() if count >= LEAST_SHARE * rows)
-    span = " to ".join(offset_text(offset) for offset in dict.fromkeys((telling[0], telling[-1])))
-    each = ", ".join(f"{offset_text(offset)} in {counted(evidence.counts[offset], 'row')}" for offset in telling)
+    frequent = sorted(offset for offset, count in evidence.counts.items() if count >= LEAST_SHARE * rows)
+    span = " to ".join(offset_text(offset) for offset in dict.fromkeys((frequent[0], frequent[-1])))
+    each = ", ".join(f"{offset_text(offset)} in {counted(evidence.counts[offset], 'row')}" for offset in frequent)
     prove = counted(rows, "row proves", "rows prove")
     return [
         f"the ids of {prove} that the clock stood at {span} ({each})",
@@ -170,20 +181,21 @@ def require_zone(evidence: ZoneEvidence, name: str, *, must_be_proved: bool) -> 
     """
     stated = evidence.stated.contradiction() if evidence.stated else None
     if found := stated or evidence.contradiction():
-        line, text, epoch, proves, expected, told = found
-        made = (
-            f"the id of the row was made at {epoch} ({datetime.fromtimestamp(epoch, UTC):%Y-%m-%d %H:%M:%S} GMT)"
-        )
-        said = f"carries a wrong offset: {made}, not at the moment it names ({told})"
+        moment = datetime.fromtimestamp(found.epoch, UTC)
+        made = f"the id of the row was made at {found.epoch} ({moment:%Y-%m-%d %H:%M:%S} GMT)"
+        rows = f"told by {found.against} row{'s' if found.against > 1 else ''} of that day, {found.agreeing} agree"
+        fault = f"carries a wrong offset: {made}, not at the moment it names ({rows})"
         hint = "Export the times without an offset, or with the right one. Nothing was sent."
         if not stated:
-            said = (
-                f"is no time of {evidence.zone}: {made}, so the clock stood at {offset_text(proves)}, not at "
-                f"{offset_text(expected)} ({told} with the zone)"
+            fault = (
+                f"is no time of {evidence.zone}: {made}, so the clock stood at {offset_text(found.proved)}, "
+                f"not at {offset_text(found.expected)} ({rows} with the zone)"
             )
             fitting = shown_zones(evidence.proved())
             hint = f"Correct --timezone. Zones that fit this file: {fitting}. Nothing was sent."
-        raise ConfigurationError(f'{name}: line {line}: "{text}" {said}', hint=hint, reason="timezone")
+        raise ConfigurationError(
+            f'{name}: line {found.line}: "{found.text}" {fault}', hint=hint, reason="timezone"
+        )
     if evidence.zone is None or not must_be_proved or not is_fixed(evidence.zone):
         return
     proved = evidence.proved()

@@ -80,7 +80,7 @@ def parts_of(detection: Detection, part_bytes: int) -> Iterator[Detection]:
 
     Each begins behind a line end and knows the number of its first line. Whether that is the start of a record
     shows when the part before it is read: its last record is whole then, else that raises InputUnusableError. A
-    file whose encoding does not tell line ends by their bytes is one part.
+    file is one part if a byte of a line end may be part of another character in its encoding.
     """
     file, start, line = detection.file, 0, detection.file.first_line
     has_plain_line_ends = detection.encoding in UTF8_NAMES

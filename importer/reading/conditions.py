@@ -1,7 +1,7 @@
 """The conditions of a format on whole columns at once, and the values it takes out of them."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from typing import Self
@@ -46,8 +46,8 @@ def bare_extension(text: str) -> str:
 class Extensions:
     """Our own internal numbers: those of the agents file (see `caseless`), and what looks like one here.
 
-    ``roles`` are those that the rows of the file prove of names. ``trunks`` is what the operator says that lines
-    to the outside are called; ``is_chosen`` says that ``pattern`` is the operator's own. Both outrank the proofs.
+    ``roles`` are those that the rows of the file prove of names. ``trunks`` is the operator's pattern of the names
+    of lines to the outside; with ``is_chosen`` ``pattern`` is the operator's too. Both outrank the proofs.
     """
 
     pattern: str
@@ -103,14 +103,14 @@ class Extensions:
 
 @dataclass(frozen=True)
 class Coded:
-    """A text column as its different values (few of them may be equal) and the place of each row's among them."""
+    """A text column as its distinct values (a few may be equal) and the place of each row's value among them."""
 
     values: pd.Series
     codes: Places
 
     @classmethod
     def of(cls, column: pd.Series) -> Self:
-        """Tell the values of a column apart."""
+        """Return a text column by its distinct values."""
         if not pc.max(pc.binary_length(arrow_of(column)), min_count=0).as_py():  # the file may lack the column
             return cls.empty(len(column))
         codes, values = pd.factorize(column)
@@ -144,13 +144,14 @@ class Coded:
 
 @dataclass(eq=False)
 class Conditions:
-    """Answers a format's conditions on one frame of text columns, each once, and takes values out of its cells.
+    """Evaluates a format's conditions on one frame of text columns, each once, and takes values out of its cells.
 
-    A regular expression on two contexts or 200 extensions costs nothing, on 30,000 cells some milliseconds;
-    telling the cells apart costs one. So all is done on the different values of a column.
+    All is done on the distinct values of a column. A regular expression on 200 extensions costs nothing, on 30,000
+    cells some milliseconds; finding the distinct ones costs one.
 
-    A column of ``derived`` is made of its sources when it is asked for, maybe for some of the rows only; ``lists``
-    says which texts the agents file lists. ``whole`` are the conditions on more rows, and which of these are here.
+    A column of ``derived`` is made of its sources when it is first used, maybe for some of the rows only.
+    ``lists`` returns whether the agents file lists a text. ``whole`` are the conditions on a larger frame, with
+    the rows of it that are here.
     """
 
     frame: pd.DataFrame
@@ -195,6 +196,12 @@ class Conditions:
         """Return a column as text, row by row."""
         return self.column(name).text(self.frame.index)
 
+    def with_texts(self, names: Iterable[str]) -> pd.DataFrame:
+        """Return the frame, to which these derived columns are added as text."""
+        for name in names:
+            self.frame[name] = self.text(name)
+        return self.frame
+
     def value(self, source: Source, rows: Flags | None = None) -> Coded:
         """Return the value that a source takes out of its column, for these rows at least."""
         if source.when:
@@ -203,26 +210,11 @@ class Conditions:
             if not rows.any():
                 return Coded.empty(len(self.frame))
         found = self._extracted(source.column, source.extract, rows)
+        index = self.frame.index
         if source.country_code is not None:
-            cells, code_cells = found.text(self.frame.index), self.text(source.country_code)
-            texts, codes = (arrow_of(column).combine_chunks() for column in (cells, code_cells))
-            plus, space, nothing = (pa.scalar(text, pa.large_string()) for text in ("+", " ", ""))
-            international = pc.binary_join_element_wise(plus, codes, space, texts, nothing)
-            is_national = pc.and_(  # what is not of digits alone stays, and so does ``+...``
-                pc.match_substring_regex(texts, pattern=r"^[0-9(][0-9 ()./-]*$"), pc.not_equal(codes, "")
-            )
-            joined_texts = pa.chunked_array([pc.if_else(is_national, international, texts)])
-            found = Coded.of(text_series(joined_texts, self.frame.index))
+            found = Coded.of(_with_country_code(found.text(index), self.text(source.country_code)))
         if source.end_of is not None:
-            cells, longer = found.text(self.frame.index), self.text(source.end_of)
-            texts, others = (arrow_of(column).combine_chunks() for column in (cells, longer))
-            cut = pc.subtract(pc.utf8_length(others), pc.utf8_length(texts))
-            could_be = pc.fill_null(pc.and_(pc.greater(cut, 0), pc.not_equal(texts, "")), False)
-            keeps = np.zeros(len(cells), dtype=np.bool_)
-            places = np.flatnonzero(could_be.to_numpy(zero_copy_only=False))
-            pairs = zip(others.take(places).to_pylist(), texts.take(places).to_pylist(), strict=True)
-            keeps[places] = [other.endswith(text) for other, text in pairs]  # few: most rows have equal cells
-            found = Coded.of(cells.where(keeps, ""))
+            found = Coded.of(_ends_of(found.text(index), self.text(source.end_of)))
         if source.agent and self.lists is not None:  # it counts where the agents file lists it
             listed = [text if self.lists(text) else "" for text in found.values]
             found = found.with_values(pd.Series(listed, dtype=_TEXT))
@@ -238,11 +230,11 @@ class Conditions:
             if (column, test) not in self._known:
                 if not result.any():
                     break
-                self._known[column, test] = self._answer(column, test)
+                self._known[column, test] = self._evaluated(column, test)
             result &= self._known[column, test]
         return result
 
-    def _answer(self, column: str, test: Test) -> Flags:
+    def _evaluated(self, column: str, test: Test) -> Flags:
         if test.matches is not None and self._begins_otherwise(column, test.matches):
             return np.zeros(len(self.frame), dtype=np.bool_)
         is_coded = column in self._coded or column not in self.frame
@@ -313,9 +305,9 @@ class Conditions:
         return Coded(pd.concat([found.values, _NOTHING], ignore_index=True), codes[coded.codes])
 
     def _begins_otherwise(self, column: str, pattern: str) -> bool:
-        """Return whether no cell of a column begins as every match of the pattern does, as far as a glance tells.
+        """Return whether no cell of a column begins with the letters with which all matches of the pattern begin.
 
-        Few files have channels called `Local/`: to look is cheaper than to tell 50,000 channels apart.
+        Few files have channels called `Local/`: this costs less than to find the distinct ones of 50,000 channels.
         """
         if column in self._coded or column not in self.frame or "|" in pattern or "(?i" in pattern:
             return False
@@ -324,10 +316,30 @@ class Conditions:
         return bool(begin) and not pc.any(pc.starts_with(arrow_of(self.frame[column]), begin), min_count=0).as_py()
 
 
-def extracted(values: pd.Series, pattern: str | None) -> pd.Series:
-    """Return the one group of ``pattern`` in each value, empty where it does not match; all without a pattern."""
-    if pattern is None:
-        return values
+def _with_country_code(numbers: pd.Series, country_codes: pd.Series) -> pd.Series:
+    """Return numbers of digits with ``+`` and their country code, if there is one; any other text as it is."""
+    texts, codes = (arrow_of(column).combine_chunks() for column in (numbers, country_codes))
+    plus, space, nothing = (pa.scalar(text, pa.large_string()) for text in ("+", " ", ""))
+    international = pc.binary_join_element_wise(plus, codes, space, texts, nothing)
+    is_digits = pc.match_substring_regex(texts, pattern=r"^[0-9(][0-9 ()./-]*$")
+    written = pc.if_else(pc.and_(is_digits, pc.not_equal(codes, "")), international, texts)
+    return text_series(pa.chunked_array([written]), numbers.index)
+
+
+def _ends_of(cells: pd.Series, longer: pd.Series) -> pd.Series:
+    """Return cells, empty where the longer text beside them does not end with them."""
+    texts, others = (arrow_of(column).combine_chunks() for column in (cells, longer))
+    surplus = pc.subtract(pc.utf8_length(others), pc.utf8_length(texts))
+    may_end = pc.fill_null(pc.and_(pc.greater(surplus, 0), pc.not_equal(texts, "")), False)
+    is_end = np.zeros(len(cells), dtype=np.bool_)
+    places = np.flatnonzero(may_end.to_numpy(zero_copy_only=False))
+    pairs = zip(others.take(places).to_pylist(), texts.take(places).to_pylist(), strict=True)
+    is_end[places] = [other.endswith(text) for other, text in pairs]  # few: most rows have equal cells
+    return cells.where(is_end, "")
+
+
+def extracted(values: pd.Series, pattern: str) -> pd.Series:
+    """Return the one group of ``pattern`` in each value, empty where it does not match."""
     groups = pc.extract_regex(arrow_of(values), pattern=named_group(pattern))
     return text_series(pc.fill_null(pc.struct_field(groups, "value"), ""), values.index)
 

@@ -11,9 +11,10 @@ from importer.errors import InputUnusableError
 from importer.formats.catalogue import load_catalogue
 from importer.formats.cells import cell_reader, plain_cell
 from importer.formats.detected import Detection
-from importer.formats.detection import (
+from importer.formats.headers import (
     TWO_LAYOUTS,
     call_places,
+    format_of_header,
     header_positions,
     title_key,
     without_empty_tail,
@@ -86,10 +87,10 @@ class NoRows:
                 is_known = column_key(text) in self._words or title_key([text]) in detection.titles
                 may_begin[word] = text[:1] in ("-", "+", "=") or is_known or is_total([text])
             if end - start <= LONGEST_BYTES and (may_begin[word] or are_odd[index]):
-                found[index] = self._is_none(records.text[start:end].decode("utf-8"), int(records.lines[index]))
+                found[index] = self._is_no_row(records.text[start:end].decode("utf-8"), int(records.lines[index]))
         return found
 
-    def _is_none(self, record: str, line: int) -> bool:
+    def _is_no_row(self, record: str, line: int) -> bool:
         detection = self._detection
         cells = next(cell_reader(io.StringIO(record, newline=""), detection.dialect), [])
         if is_printed(cells, detection.dialect.delimiter):
@@ -98,7 +99,7 @@ class NoRows:
         again = header_positions(cells, detection.format, detection.positions)
         if sum(key in self._words for key in glued) > max(len(detection.format.columns) - 2, 1):
             # The first file had no line end: this is its last row, and behind it the header again.
-            is_same, is_none = glued == [column_key(cell) for cell in detection.header[1:]], False
+            is_same, is_no_row = glued == [column_key(cell) for cell in detection.header[1:]], False
         elif again:
             used = [name for name in detection.format.used_columns() if name in {**again, **detection.positions}]
             if not detection.header:  # the other program may name some columns differently
@@ -106,19 +107,19 @@ class NoRows:
             width = len(without_empty_tail(detection.header)) or detection.field_count
             is_as_wide = detection.open_end or len(without_empty_tail(cells)) == width
             is_same = is_as_wide and all(again.get(name) == detection.positions.get(name) for name in used)
-            is_none = True
+            is_no_row = True
         else:
             # Without time and number it could never be a call: nothing is lost with it.
             is_word = is_total(cells) or (title_key(cells) in detection.titles)
             needed = [cells[place] for place in self._needed if place < len(cells)]
-            is_same, is_none = True, is_word and bool(self._needed) and not any(map(plain_cell, needed))
+            is_same, is_no_row = True, is_word and bool(self._needed) and not any(map(plain_cell, needed))
         if not is_same:
             raise InputUnusableError(
                 f"{detection.file.shown}: line {line}: a header stands here again, with other columns than the "
                 "first or with them in another order",
                 hint=TWO_LAYOUTS,
             )
-        return is_none
+        return is_no_row
 
 
 def require_one_system(frame: pd.DataFrame, records: Records, detection: Detection) -> None:
@@ -135,7 +136,7 @@ def require_one_system(frame: pd.DataFrame, records: Records, detection: Detecti
             if line == detection.last_line_above + 1 or re.search(r"\d", text):
                 continue
             cells, formats = next(cell_reader(io.StringIO(text), detection.dialect), []), load_catalogue().formats
-            if other := next((each.name for each in formats.values() if header_positions(cells, each, {})), None):
+            if other := format_of_header(cells, formats.values()):
                 raise InputUnusableError(
                     f"{detection.file.shown}: line {line}: the header of {other} stands here", hint=TWO_LAYOUTS
                 )

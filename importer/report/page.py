@@ -96,7 +96,7 @@ def _days_of(hours: Mapping[datetime, int]) -> list[tuple[str, list[int]]]:
 
 
 def _advice(report: Report) -> tuple[dict[Outcome, int], list[Outcome], str]:
-    """Return the counts that matter to a person, of which something is to be done, and a sentence of both."""
+    """Return the counts that matter to a person, the outcomes that need one, and a sentence about both."""
     counts = {each: report.outcomes[each] for each in _HAPPENED}
     needed = list(_TO_DO)
     if report.is_history:

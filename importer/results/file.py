@@ -328,11 +328,11 @@ def write_rejects(path: Path, records: Iterable[tuple[str, Sequence[str] | None]
         _whole(path) as stream,
         _whole(reasons_path(path)) as beside,
     ):
-        say, line = csv.writer(beside, lineterminator="\r\n").writerow, 1
-        say(REASON_COLUMNS)
-        for record, said in records:
-            if said is not None:
-                say((line, *said))
+        write_reason, line = csv.writer(beside, lineterminator="\r\n").writerow, 1
+        write_reason(REASON_COLUMNS)
+        for record, reason in records:
+            if reason is not None:
+                write_reason((line, *reason))
             stream.write(record + "\r\n")
             line += record.count("\n") + 1
         make_durable(stream)

@@ -46,7 +46,7 @@ def credentials_path() -> Path:
 
 
 def is_secret(text: str) -> bool:
-    """Say whether a text can be one of the secrets: visible ASCII without blanks, and without quotes around it."""
+    """Return whether a text can be one of the secrets: visible ASCII without blanks or quotes around it."""
     return re.fullmatch(r"[!#-&(-~][!-~]{0,4095}", text) is not None
 
 

@@ -105,9 +105,9 @@ def load_settings(
     settings = Settings(**read, policies=policies, config=config)
     if settings.proxy is not None and urlsplit(settings.proxy).password:
         if (proxy := given["proxy"]).is_flag:
-            said = "holds a password, which every user of this machine can read from the command line"
+            fault = "holds a password, which every user of this machine can read from the command line"
             hint = f"Set {variable_of('proxy')}, or write `proxy = ...` into a config file of mode 0600."
-            raise UsageError(f"{proxy.origin} {said}", hint=hint)
+            raise UsageError(f"{proxy.origin} {fault}", hint=hint)
         mode = stat.S_IMODE(config.stat().st_mode) if config and proxy is by_file.get("proxy") else 0
         if mode & 0o077:
             raise ConfigurationError(
@@ -127,21 +127,21 @@ def _from_file(path: Path) -> dict[str, _Given]:
             text = file.read().decode("utf-8-sig")
         found = tomli.loads(text)
     except (ValueError, RecursionError) as error:
-        where, said, hint = "", "it is not saved as UTF-8", "Save it as UTF-8 in an editor for plain text."
+        where, fault, hint = "", "it is not saved as UTF-8", "Save it as UTF-8 in an editor for plain text."
         if not isinstance(error, UnicodeDecodeError):
-            said, hint = f"it is no TOML ({error})", "Write lines `key = value`."
+            fault, hint = f"it is no TOML ({error})", "Write lines `key = value`."
         if isinstance(error, tomli.TOMLDecodeError):
-            where, said = f", line {error.lineno}", f"{error.msg} (column {error.colno})"
+            where, fault = f", line {error.lineno}", f"{error.msg} (column {error.colno})"
             faulty = text.splitlines()[error.lineno - 1 :][:1]
             if "overwrite" in error.msg:
-                said, hint = "the key stands twice", "Keep one of its lines."
+                fault, hint = "the key stands twice", "Keep one of its lines."
             elif any(re.search("[\u2018-\u201f\u00ab\u00bb]", line) for line in faulty):
                 hint = 'Write straight quotes around the value, as in country = "US".'
             elif any("\\" in line for line in faulty):
                 hint = "Put a value with a backslash into single quotes, as in extensions = '2\\d{3}'."
             elif any(re.match(r"[\w\s-]+=\s*[A-Za-z/~*+]", line) for line in faulty):
                 hint = 'Put the value in quotes, as in country = "US".'
-        raise ConfigurationError(f"{path}{where} cannot be read: {said}", hint=hint) from error
+        raise ConfigurationError(f"{path}{where} cannot be read: {fault}", hint=hint) from error
     given: dict[str, _Given] = {}
     for key, value in found.items():
         option = key.replace("_", "-")

@@ -376,5 +376,5 @@ def parse_moment(text: str, *, now: datetime, timezone: str | None) -> int:
             )
         return int(first.timestamp())
     except (ValueError, OverflowError):
-        said = f"--since or --until: {text!r} is no date and time of the calendar"
-        raise UsageError(said, hint=_MOMENT_HINT) from None
+        fault = f"--since or --until: {text!r} is no date and time of the calendar"
+        raise UsageError(fault, hint=_MOMENT_HINT) from None

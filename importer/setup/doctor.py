@@ -1,4 +1,4 @@
-"""What a night needs, looked at without sending a call: one line for each thing, whatever is wrong with others."""
+"""Checks of all that a night needs, without sending a call: one line each, whatever is wrong with the others."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from importer.formats.catalogue import load_catalogue
 from importer.ledger.beside import LOCK, check_place, companion
 from importer.ledger.reader import open_reader
 from importer.pipeline.inputs import check_apart
-from importer.pipeline.intake import policy_book
+from importer.pipeline.planning import policy_book
 from importer.pipeline.run import epoch_of, gmt_text
 from importer.prepare.agents import agent_lines, load_agents
 from importer.private_files import user_name
@@ -43,10 +43,10 @@ _PROGRAM = "cdr-importer"
 def examine(
     settings: Settings | ImporterError, environment: Mapping[str, str], *, root: Path = Path("/")
 ) -> Iterator[Check]:
-    """Yield what is to be said of everything that a night needs, in an order in which it is mended.
+    """Yield a check of each thing that a night needs, in the order in which faults are mended.
 
-    ``settings`` may be the error that stands against them; ``root`` is the folder above etc. Raises no
-    `ImporterError` or `OSError`: each becomes the line of what it stands against.
+    ``settings`` may be the error that loading them raised; ``root`` is the folder above etc. Raises no
+    `ImporterError` or `OSError`: each becomes a check.
     """
     parts: Sequence[tuple[tuple[str, ...], Callable[[Settings], Iterator[Check]]]] = (
         (("config",), partial(_config, environment=environment)),
@@ -213,7 +213,7 @@ def _account(settings: Settings, *, environment: Mapping[str, str]) -> Iterator[
 
 
 def _timer(root: Path) -> Iterator[Check]:
-    """Look where cron and systemd have what they start; what this user may not look at is named."""
+    """Yield the check of what cron and systemd start; places that this user may not read are named."""
     found, unseen = [], []
     if crontab := shutil.which("crontab"):
         # Without an environment, which may hold secrets.

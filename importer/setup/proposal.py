@@ -40,7 +40,7 @@ MOST_TEXTS, MOST_ZONES = 200, 8
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What an export shows: the agents that it names, the first start (GMT text), and what it says of options.
+    """What an export shows: the agents that it names, the first start (GMT text), and values of options.
 
     ``proved`` has the values that it proves, ``evidence`` for a person what speaks for one, or why none is proved.
     """
@@ -92,7 +92,7 @@ def seen_in(export: Path, settings: Settings) -> Seen:
     cells = [{each for each in enumerate(astuple(agent)) if each[1]} for agent in agents]
     whole = [agent for agent, own in zip(agents, cells, strict=True) if not any(own < other for other in cells)]
     proved = {option: value for option, (value, _) in proposals.items() if value}
-    evidence = {option: said for option, (_, said) in proposals.items()}
+    evidence = {option: text for option, (_, text) in proposals.items()}
     return Seen(proved, evidence, (*whole,), gmt_text(starts.min()) if len(starts) else "")
 
 
@@ -141,16 +141,16 @@ def _country(
     rest = Counter(reading.reason for reading in tried[best] if reading.reason).most_common(3)
     valid = [(region, many) for (region, front), many in counts.items() if front == prefix]
     shares = ", ".join(f"{many} of {len(texts)} in {region}" for region, many in valid)
-    said = f"valid national numbers: {shares}"
-    said += f"; the rest in {country}: {', '.join(f'{many} {reason}' for reason, many in rest)}" if rest else ""
+    text = f"valid national numbers: {shares}"
+    text += f"; the rest in {country}: {', '.join(f'{many} {reason}' for reason, many in rest)}" if rest else ""
     rivals = {main_region(region) for (region, _), many in counts.items() if many >= enough}
     # An American export reads as British with hardly a fault.
     lacks_zero = missing_trunk_prefix(country, texts, prefix) == "0"
-    said += f"; none has the 0 that is dialled in {country}" if lacks_zero else ""
+    text += f"; none has the 0 that is dialled in {country}" if lacks_zero else ""
     is_proved = len(rivals) == 1 and not lacks_zero
     plain_count = f"of {len(texts)}, {counts[country, '']} are numbers in {country} as they stand"
     front = f"{plain_count}, {counts[best]} behind a {prefix}" if prefix else ""
-    return (country * is_proved, said), (prefix * is_proved, front)
+    return (country * is_proved, text), (prefix * is_proved, front)
 
 
 def _agent_line(texts: str, roles: Mapping[str, Role], numbers: NumberBook) -> AgentLine | None:

@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from importer import __version__
-from importer.client.connection import Line, SendFailure
+from importer.client.connection import HttpClient
+from importer.client.failures import SendFailure
 from importer.private_files import put_whole, read_small
 from importer.records import COMPLETE_EXIT_CODES, STOPPED_REASONS, RunSummary, Timeouts
 from schemas.vocabulary import CallState, Outcome
@@ -80,7 +81,7 @@ def write_metrics(
     put_whole(path, generate_latest(registry), mode=0o644)
 
 
-def ping(line: Line, url: str, word: str, body: str = "", *, tries: int = 1) -> str:
+def ping(client: HttpClient, url: str, word: str, body: str = "", *, tries: int = 1) -> str:
     """Ping ``start`` or an exit code at a dead man's switch, each try over a connection of its own.
 
     Returns why none arrived, as a slug, "" if one did: a switch that does not answer does not fail the run.
@@ -90,7 +91,7 @@ def ping(line: Line, url: str, word: str, body: str = "", *, tries: int = 1) -> 
     why = ""
     for _ in range(tries):
         try:
-            status = line.exchange(requests.Request("POST", address, data=body.encode())).status
+            status = client.exchange(requests.Request("POST", address, data=body.encode())).status
             if 200 <= status < 300:
                 return ""
             why = f"http_{status}"
@@ -99,5 +100,5 @@ def ping(line: Line, url: str, word: str, body: str = "", *, tries: int = 1) -> 
         except requests.RequestException:
             why = "bad_address"
         finally:
-            line.close()
+            client.close()
     return why

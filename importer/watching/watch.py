@@ -123,13 +123,14 @@ class Watch:
         settings = self._settings
         if settings.ping_url is not None and not settings.sandbox:
             # requests comes in here and not on top: `check` and most runs ping nobody.
-            from importer.client.connection import Line, Trust
+            from importer.client.connection import HttpClient
+            from importer.client.trust import Trust
             from importer.watching.metrics import PING_LIMITS, ping
 
             trust, parts = Trust(settings.ca_bundle), urlsplit(settings.ping_url)
             # The id of this run pairs its two pings.
             url = urlunsplit(parts._replace(query=f"{parts.query}&rid={uuid.uuid4()}".lstrip("&")))
-            self._ping = partial(ping, Line(settings.proxy, trust=trust, limits=PING_LIMITS), url)
+            self._ping = partial(ping, HttpClient(settings.proxy, trust=trust, limits=PING_LIMITS), url)
         if settings.log is not None:
             least = Level.DEBUG if settings.verbose else Level.INFO
             self._log = LogFile(settings.log, self._run_id, least=least)
