@@ -53,7 +53,7 @@ class Call:
     voiceuri: str
     source_id: str
     place: Place
-    id_scheme: tuple[str, ...] = ()
+    id_scheme: tuple[str, ...] = ("", "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Program, call_row, read_results, write_export
+from conftest import SAMPLES, Program, call_row, read_results, sample_options, write_export
 from importer.ledger.schema import create_ledger
 from ledgers import CREATED, bring_to, call, execute, opened
 from misbehaviour import Fault, Simulator
@@ -126,3 +126,19 @@ def test_only_when_named(tmp_path: Path, program: Program, account: Simulator) -
     """Without --ledger no ledger is looked at, whatever environment and config file name."""
     export = write_export(tmp_path / "all.csv", [call_row(1)])
     assert (program("check", export).code, (tmp_path / "ledger.sqlite").exists()) == (0, False)
+
+
+def test_other_format_of_the_system(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """`check` and `import` reject calls of a time that another format gave other ids, and take the later ones."""
+    web, cdr = SAMPLES / "3cx-web/9-columns.csv", SAMPLES / "3cx-cdr/day.csv"
+    begin = ("import", "--init-ledger", "--yes", *sample_options(web))
+    program(*begin, "--results", tmp_path / "web.csv", web)
+    last, sent = max(row["start_time"] for row in read_results(tmp_path / "web.csv")), len(account.arrivals)
+    again = (*sample_options(cdr), "--results", tmp_path / "cdr.csv", cdr)
+    for command in (("check", "--ledger", tmp_path / "ledger.sqlite"), ("import",)):
+        program(*command, *again)
+        rows = [row for row in read_results(tmp_path / "cdr.csv") if row["zohouser"]]
+        told = {row["line"] for row in rows if row["reason"] == "other_id_columns"}
+        assert told == {row["line"] for row in rows if row["start_time"] <= last}
+        (tmp_path / "cdr.csv").unlink()
+    assert len(account.arrivals) == sent + len(rows) - len(told)

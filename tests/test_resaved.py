@@ -6,7 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from itertools import cycle, product
+from datetime import datetime, timedelta
+from itertools import cycle, permutations, product
 from operator import attrgetter
 from pathlib import Path
 
@@ -15,13 +16,15 @@ import pytest
 
 from conftest import SAMPLES
 from importer.errors import InputUnusableError
+from importer.formats.catalogue import systems_of
 from importer.formats.dates import DateOrder, is_own, own_order, year_last
 from importer.formats.detected import Detection
 from importer.formats.detection import detect
 from importer.ledger.schema import create_ledger
 from importer.prepare.keys import UUID, call_id_of, other_keys, plain_keys
+from importer.records import Call
 from importer.settings.options import Settings
-from ledgers import CREATED, opened, take
+from ledgers import CREATED, add, opened, take
 from samples import (
     INPUTS,
     as_it_is,
@@ -38,6 +41,14 @@ from schemas.vocabulary import Outcome
 
 Rows = list[list[str]]
 Way = Callable[[Detection, Rows], bytes]
+
+ONE_ID = (
+    *("3cx-api 3cx-database", "3cx-api 3cx-web", "3cx-database 3cx-web", "aircall aircall-api"),
+    *("asterisk-csv freepbx", "asterisk-csv issabel", "asterisk-csv pbxware"),
+    *("freepbx issabel", "freepbx pbxware", "freeswitch-csv freeswitch-sql", "issabel pbxware"),
+    "zoom-phone zoom-phone-api",
+)
+"""Pairs of formats of one system that give the calls of these samples one id."""
 
 FEW = ("callnotify/day.csv", "asterisk-csv/day.csv", "freeswitch-csv/day.csv", "3cx-cdr/day.csv")
 
@@ -343,6 +354,28 @@ def test_columns_of_ids_left_out(tmp_path: Path, name: str) -> None:
                 assert (each.outcome, each.receipt.reason) == (Outcome.REJECTED, "other_id_columns"), call
                 assert all(column in each.receipt.hint for column in columns)
     assert said
+
+
+def test_formats_of_one_system(tmp_path: Path) -> None:
+    """A call to which another format of its system may have given another id is rejected, and not sent."""
+    systems, firsts = systems_of(catalogue().formats.values()), dict[str, Call]()
+    for path in INPUTS:
+        if path.parent.name in systems.keys() - firsts.keys():
+            firsts[path.parent.name] = prepared([detected(path)], plan_for(path.parent.name)).calls()[0]
+    assert firsts.keys() == systems.keys()
+    create_ledger(tmp_path / "ledger.sqlite", now=CREATED)
+    with opened(tmp_path / "ledger.sqlite") as ledger, ledger.staging(systems) as staging:
+        for (first, a), (second, b) in permutations(firsts.items(), 2):
+            begin, is_one_id = datetime.fromisoformat(a.start_time), " ".join(sorted((first, second))) in ONE_ID
+            for seconds in (-61, -60, 0, 60, 61) if systems[first][0] == systems[second][0] else ():
+                site = f"{first} {second} {seconds}"  # of their own
+                known = replace(a, call_id=f"{site} a", id_scheme=(site, *a.id_scheme[1:]))
+                start = f"{begin + timedelta(0, seconds)}"
+                other = replace(b, call_id=f"{site} b", start_time=start, id_scheme=(site, *b.id_scheme[1:]))
+                _, again = add(staging, known, other)
+                is_told = abs(seconds) <= 60 and not is_one_id
+                assert again.outcome is (Outcome.REJECTED if is_told else None), site
+                assert not is_told or f"Export again in format {first}, or" in again.receipt.hint
 
 
 @pytest.mark.parametrize("name", ["dialpad/calls.csv", "3cx-database/day.csv"])

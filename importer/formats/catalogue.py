@@ -122,6 +122,12 @@ def load_catalogue(config: Path | None = None, *folders: Path) -> Catalogue:
     return Catalogue({**formats, **own}, causes, frozenset(own), lookalikes, names)
 
 
+def systems_of(formats: Iterable[CdrFormat]) -> dict[str, tuple[str, str]]:
+    """Return by format its telephone system, if it names one, and the column of `system_id` as shown, else ""."""
+    calls = [(each, each.call.system, each.call.system_id) for each in formats]
+    return {each.name: (system, each.shown(name) if name else "") for each, system, name in calls if system}
+
+
 def load_format(path: Path, causes: Mapping[str, CauseTable]) -> CdrFormat:
     """Load one format file of the user's and check it against the cause tables.
 

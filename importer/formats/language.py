@@ -322,6 +322,8 @@ class CallSpec(Table):
     id: tuple[Texts, ...] = ()
     id_rule: Literal["first", "least"] = "first"
     unique_by: Texts = ()
+    system: str | None = None
+    system_id: str | None = None
     cut_id: Pattern | None = None
     same: Annotated[Texts, Field(max_length=2)] = ()
     joins: Texts = ()
@@ -341,6 +343,8 @@ class CallSpec(Table):
     def _has_comparable_ids(self) -> Self:
         if self.id_rule == "least" and any(len(candidate) != 1 for candidate in self.id):
             raise ValueError('id_rule = "least" needs candidates of one column each')
+        if self.system_id is not None and (self.system is None or (self.system_id,) not in self.id):
+            raise ValueError("`system_id` is one of the columns of `id`, in a format with `system`")
         return self
 
 

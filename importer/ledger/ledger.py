@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importer.errors import ConfigurationError, ExitCode, TryLaterError, UsageError
 from importer.ledger import beside, schema, upkeep
 from importer.ledger.reader import RUNS
-from importer.ledger.staging import AHEAD_SECONDS, OPEN_CALL, Staging, call_of, expect_rows, select_in
+from importer.ledger.staging import AHEAD_SECONDS, OPEN_CALL, Staging, Systems, call_of, expect_rows, select_in
 from importer.ledger.values import (
     Claimed,
     Decision,
@@ -63,10 +63,10 @@ class Ledger(LedgerWriter):
         )
 
     @contextmanager
-    def staging(self) -> Iterator[Staging]:
+    def staging(self, systems: Systems | None = None) -> Iterator[Staging]:
         """Take calls in as one transaction: all of them are durable at the end, or none after an exception."""
         with self._transaction() as connection:
-            stage = Staging(connection, self._run_number, self._now(), self._fingerprint_key)
+            stage = Staging(connection, self._run_number, self._now(), self._fingerprint_key, systems)
             yield stage
             stage.close()
         # Many pages were written: the reserve is whole again only after a new beginning.

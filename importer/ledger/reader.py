@@ -12,7 +12,7 @@ from typing import Any, Self
 from importer.errors import CannotCreateError, ConfigurationError, LedgerError, TryLaterError
 from importer.ledger import beside, schema
 from importer.ledger.beside import GENERATION, WAL, LedgerLock, check_files, companion, has_wal, share_lock
-from importer.ledger.staging import OPEN_CALL, Staging, call_of, select_in
+from importer.ledger.staging import OPEN_CALL, Staging, Systems, call_of, select_in
 from importer.ledger.values import Fate, RunRecord
 from importer.private_files import making, replace_private_file, why
 from importer.records import COMPLETE_EXIT_CODES, STOPPED_REASONS, Call
@@ -194,7 +194,7 @@ class LedgerReader:
         raise ConfigurationError(fault, hint=beside.RESTORED_HINT)
 
     @contextmanager
-    def dry_staging(self, now: str) -> Iterator[Staging]:
+    def dry_staging(self, now: str, systems: Systems | None = None) -> Iterator[Staging]:
         """Give a staging for an import at this moment (GMT text) that writes nothing; `ConfigurationError`."""
         version = self.check_latest()
         with self._guard, schema.translated_errors(self._path):
@@ -203,7 +203,7 @@ class LedgerReader:
                     f"the ledger {self._path} is of an earlier version of this program",
                     hint="The next `import` or `deliver` brings it up to date.",
                 )
-            yield Staging(self._connection, 0, now, self._kept("fingerprint_key"), is_dry=True)
+            yield Staging(self._connection, 0, now, self._kept("fingerprint_key"), systems, is_dry=True)
 
     def backed_up_at(self) -> float | None:
         """Return when `backup` last made a copy (epoch seconds), None where nothing says so."""

@@ -3,9 +3,10 @@
 import hmac
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import chain
 from json.encoder import encode_basestring
 from operator import attrgetter
@@ -25,6 +26,9 @@ from schemas.vocabulary import (
     Outcome,
     State,
 )
+
+CLOCKS_APART_SECONDS = 60
+"""Of one call two formats may have starts so far apart: one writes whole minutes, or another step of the call."""
 
 AHEAD_SECONDS = 300
 """How far ahead of the clock a call may start and be taken in, so how far it may lie after its own sending."""
@@ -102,6 +106,9 @@ _Known = tuple[Any, ...]
 Writes = dict[str, list[tuple[object, ...]]]
 """What one chunk of calls changes: for each statement of `_IN_ORDER` the parameters of its rows."""
 
+Systems = Mapping[str, tuple[str, str]]
+"""By format the telephone system, and the column whose ids its other formats give too, "" for none."""
+
 
 class Staging:
     """One staging: everything added is in the ledger when it ends well, nothing of it otherwise.
@@ -111,10 +118,17 @@ class Staging:
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, run: int, now: str, key: bytes, is_dry: bool = False
+        self,
+        connection: sqlite3.Connection,
+        run: int,
+        now: str,
+        key: bytes,
+        systems: Systems | None = None,
+        *,
+        is_dry: bool = False,
     ) -> None:
         """Make ready, at a moment (GMT text); `LedgerInvariantError` if a call is `sending`: recover it first."""
-        self._connection, self._is_dry = connection, is_dry
+        self._connection, self._is_dry, self._systems = connection, is_dry, systems or {}
         self._run, self._now, self._key = run, now, key
         sending = "SELECT count(*) FROM calls WHERE state = 'sending' AND seq IS NOT NULL"
         if not is_dry and self._connection.execute(sending).fetchone() != (0,):
@@ -135,7 +149,9 @@ class Staging:
         query = "SELECT substr(key, length(?1) + 1), value FROM meta WHERE substr(key, 1, length(?1)) = ?1"
         self._forgotten: dict[str, str] = dict(self._connection.execute(query, (FORGOTTEN,)))
         spans = json.loads(kept(self._connection, "spans") or "[]")
-        self._spans: dict[tuple[str, ...], tuple[str, str]] = {(*scheme,): (*span,) for scheme, span in spans}
+        self._spans: dict[tuple[str, ...], tuple[str, str]] = {
+            (*scheme,): (*span,) for scheme, span in spans if scheme
+        }
 
     def add(self, calls: Sequence[Call], *, retry_refused: bool, resend_uncertain: bool) -> list[Staged]:
         """Take calls in; return for each, in order, that it is pending now or what is known of it.
@@ -304,16 +320,24 @@ class Staging:
         return later(first, LONGEST_CALL_SECONDS) < last
 
     def _other_columns(self, call: Call) -> str:
-        """Return what is said of an unknown call that an export with other columns may have given another id."""
-        for scheme, (first, last) in self._spans.items():
-            is_other = scheme[:2] == call.id_scheme[:2] and scheme != call.id_scheme
-            if is_other and first <= call.start_time <= last:
-                sides = (("with", {*scheme} - {*call.id_scheme}), ("without", {*call.id_scheme} - {*scheme}))
-                columns = " and ".join(f"{word} {', '.join(sorted(names))}" for word, names in sides if names)
+        """Return what is said of an unknown call to which another export may have given another id, else ""."""
+        site, name, *own = call.id_scheme
+        system, system_id = self._systems.get(name, (name, ""))
+        for (other_site, other, *columns), (first, last) in self._spans.items():
+            other_system, other_id = self._systems.get(other, (other, ""))
+            is_same = other == name
+            alike = columns == own if is_same else system_id in own and other_id in columns
+            if alike or (other_site, other_system) != (site, system):
+                continue
+            apart = 0 if is_same else CLOCKS_APART_SECONDS
+            if later(first, -apart) <= call.start_time <= later(last, apart):
+                sides = (("with", {*columns} - {*own}), ("without", {*own} - {*columns}))
+                which = " and ".join(f"{word} {', '.join(sorted(names))}" for word, names in sides if names)
+                which = which if is_same else f"in format {other}"
                 return (
-                    f"Earlier exports {columns} gave the calls from {first} to {last} GMT other ids, and this one "
-                    f"may have been among them, so it is not sent. Export again {columns}, or cut such calls off "
-                    "with --since; give another telephone system a --site of its own."
+                    f"Earlier exports {which} gave the calls from {first} to {last} GMT other ids, and this one "
+                    f"may have been among them, so it is not sent; later ones are. Export again {which}, or cut "
+                    "such calls off with --since; give another telephone system a --site of its own."
                 )
         return ""
 
@@ -373,6 +397,7 @@ def judge(state: CallState, same: bool, again: frozenset[CallState]) -> Outcome 
     return None if state in again else _UNCHANGED[state]
 
 
+@lru_cache  # of the same few moments for each call
 def later(moment: str, seconds: int) -> str:
     """Return the GMT text of a moment so many seconds after another; ValueError for what is no moment."""
     return f"{datetime.strptime(moment, WIRE_TIME_FORMAT) + timedelta(seconds=seconds):{WIRE_TIME_FORMAT}}"

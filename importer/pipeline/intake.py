@@ -20,6 +20,7 @@ from importer.errors import (
     most_severe,
 )
 from importer.files.export import STANDARD_INPUT, readable
+from importer.formats.catalogue import systems_of
 from importer.formats.detected import Detection
 from importer.ledger.ledger import Ledger
 from importer.ledger.reader import LedgerReader, held_in
@@ -69,6 +70,7 @@ class Intake:
                 hint="Name a folder beside that of the exports, on the same disk, where this user may write.",
             )
         self._plan = prepare_plan(run, detections)
+        self._systems = systems_of([*run.catalogue.formats.values(), *(each.format for each in detections)])
         self._reasons: Counter[str] = Counter()
         self._good_rows = 0
         self._examples: list[Call] = []
@@ -193,7 +195,7 @@ class Intake:
         """
         run, ledger = self._run, self._ledger
         if isinstance(ledger, Ledger):
-            with ledger.staging() as staging:
+            with ledger.staging(self._systems) as staging:
                 new, _, first = self._stage(results, staging, Outcome.PENDING)
                 for problem in filter(None, (self._too_many_rejects(), old_calls(run, ledger, new, first))):
                     raise problem
@@ -206,7 +208,7 @@ class Intake:
             for batch in self._batches():
                 results.add(batch, Outcome.WOULD_SEND)
         else:
-            with ledger.dry_staging(gmt_text(run.now)) as staging:
+            with ledger.dry_staging(gmt_text(run.now), self._systems) as staging:
                 new, known, first = self._stage(results, staging, Outcome.WOULD_SEND)
             earlier, limit, rate = ledger.pending_count() - known, run.settings.limit, run.settings.rate
             calls = new + earlier if limit is None else min(new, limit)
