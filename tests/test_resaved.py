@@ -36,6 +36,8 @@ from samples import (
     prepared,
     prepared_text,
     sample_name,
+    split_records,
+    written,
 )
 from schemas.vocabulary import Outcome
 
@@ -376,6 +378,16 @@ def test_formats_of_one_system(tmp_path: Path) -> None:
                 is_told = abs(seconds) <= 60 and not is_one_id
                 assert again.outcome is (Outcome.REJECTED if is_told else None), site
                 assert not is_told or f"Export again in format {first}, or" in again.receipt.hint
+
+
+@pytest.mark.parametrize("name", ["3cx-web/day.csv", "freeswitch-csv/day.csv", "genesys-cloud/month-first.csv"])
+def test_columns_of_ids_empty_in_single_rows(tmp_path: Path, name: str) -> None:
+    """Rows that are imported by themselves, late or mended, are not taken for an export without columns of ids."""
+    found, plan = detected(SAMPLES / name), plan_for(name.partition("/")[0])
+    calls = as_it_is(SAMPLES / name).calls()
+    for record in split_records(found)[1]:
+        for call in prepared([written(found, tmp_path / "one", [record])], plan).calls():
+            assert call.id_scheme == calls[0].id_scheme, record
 
 
 @pytest.mark.parametrize("name", ["dialpad/calls.csv", "3cx-database/day.csv"])

@@ -177,10 +177,10 @@ class Rules:
     filled: frozenset[str] = frozenset()
 
     def id_scheme(self) -> tuple[str, ...]:
-        """Return site, format and the filled columns from which call ids are made, as the format spells them.
+        """Return site, format and the columns from which call ids are made, as the format spells them.
 
         A column that ties rows which have ids of their own, such as a parent's id, is left out: without it a call
-        still gets the id of one of its rows.
+        still gets the id of one of its rows. So is one that is empty throughout, where others stand in for it.
         """
         own, candidates = {*self.format.call.row}, [*self.format.call.id, self.format.call.unique_by]
         names = {
@@ -189,7 +189,10 @@ class Rules:
             if own.issuperset(some) or not any(each and own.issuperset(each) for each in candidates[place + 1 :])
             for name in some
         }
-        there = {*chain.from_iterable(map(self.format.origins, names))} & self.filled
+        # By the rule `least` it ties rows too, and a key without an id needs all its columns.
+        needed = self.filled | {*self.format.call.unique_by}
+        lacking = self.format.id_columns() - needed if self.format.call.id_rule == "first" else set()
+        there = {*chain.from_iterable(map(self.format.origins, names))} & (self.headers.keys() - lacking)
         return (self.plan.site, self.format.name, *sorted(map(self.format.shown, there)))
 
     def shown(self, names: Iterable[str]) -> tuple[str, ...]:

@@ -40,6 +40,9 @@ ZONE_BYTES, MOST_ZONE_LINES = 512 * 1024, 25
 """Of a file of so many bytes each line is held against the zone by its id, of twice as many one of two, of larger
 ones at least one of 25."""
 
+ENOUGH_ROWS = 3
+"""From so many rows on, an export whose column of ids is empty lacks it; single rows have no id every night."""
+
 M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1
 """Options of glibc's `mallopt`: from how many bytes on memory is the system's own piece, and is given back."""
 
@@ -171,7 +174,8 @@ class Preparation:
             is_local = evidence.read > 0 and not detection.times_carry_offsets()
             require_zone(evidence.zone, name, must_be_proved=is_local)
         require_country(evidence.country, rules, name)
-        self._files.append(replace(rules, name=name, keeps_zeros=evidence.keeps_zeros, filled=evidence.filled))
+        filled = evidence.filled if evidence.read >= ENOUGH_ROWS else frozenset(rules.headers)
+        self._files.append(replace(rules, name=name, keeps_zeros=evidence.keeps_zeros, filled=filled))
         self._index.keep_file()
         self._spool.keep_file()
         self.skipped += evidence.skipped
