@@ -488,7 +488,7 @@ def test_cleaning_of_columns(cells: list[str]) -> None:
 def test_empty_words(tmp_path: Path) -> None:
     """A format's words for `nothing` become empty text as whole trimmed cells only, in their own letter case."""
     text = HEADER + "NA, NA ,na\nNAN,- NA,NA\n"
-    detection = _detected(tmp_path / "export.csv", text, _format(empty_words=("NA", "-")))
+    detection = _detected(tmp_path / "export.csv", text, _format(empty_words=("NA", "-", "")))
     assert _read(detection)[0] == [(2, ("", "", "na")), (3, ("NAN", "- NA", ""))]
 
 

@@ -155,7 +155,7 @@ def clean_columns(
     has_marks = not text.isascii() and any(lead in text for lead in _LEADS)
     nothing = pa.array([*empty_words, *NULLS], type=pa.large_string())
     longest = pc.max(pc.binary_length(nothing)).as_py()
-    begins = np.isin(np.arange(256), [word.encode()[0] for word in nothing.to_pylist()])
+    begins = np.isin(np.arange(256), [byte for word in nothing.to_pylist() for byte in word.encode()[:1]])
     for place, values in columns.items():
         if has_marks:
             values = pc.replace_substring_regex(values, pattern=INVISIBLE.pattern, replacement="")
