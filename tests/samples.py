@@ -23,8 +23,7 @@ from importer.prepare.agents import load_agents
 from importer.prepare.calls import Prepared
 from importer.prepare.plan import PreparePlan
 from importer.prepare.preparation import Preparation
-from importer.reading.blocks import text_blocks
-from importer.reading.scanning import scan
+from importer.reading.scanning import scan, text_blocks
 from importer.records import Call
 from importer.settings.options import Settings
 

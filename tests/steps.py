@@ -14,7 +14,7 @@ from types import CodeType, FrameType, FunctionType, MethodType
 from importer.ledger.ledger import Ledger
 from importer.pacing import RollingLimiter
 from importer.pipeline.intake import Intake
-from importer.pipeline.outlook import ask_before_sending
+from importer.pipeline.run import ask_before_sending
 from importer.pipeline.sending import Attempts, Breaker, Delivery
 from importer.results.cells import begin_rows
 from importer.results.file import Parts, put_in_place

@@ -18,9 +18,8 @@ from importer import __version__
 from importer.auth import SignIn, Token
 from importer.client.api import Client, TokenTransport
 from importer.client.classify import Judgement, Proof, Reaction, judge_failure
-from importer.client.connection import Answer
+from importer.client.connection import Answer, Trust
 from importer.client.failures import SendFailure
-from importer.client.trust import Trust
 from importer.errors import ExitCode
 from importer.records import Call, Place, Timeouts
 from importer.settings.credentials import Credentials

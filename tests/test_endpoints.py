@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from importer.prepare.agents import AgentBook
-from importer.prepare.endpoints import shown_roles
+from importer.prepare.file_evidence import shown_roles
 from importer.prepare.plan import PolicyBook
 from importer.settings.options import PolicyChoices
 from samples import INPUTS, Result, detected, plan_for, prepared, prepared_text, sample_name

@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 
 from importer.prepare.groups import (
     INDEX_ROW,
+    INDEX_ROWS,
     JOIN,
     JOIN_SECONDS,
     LINES_PER_FILE,
     NO_START,
     Decision,
+    Index,
     Rank,
     Rows,
 )
-from importer.prepare.index import INDEX_ROWS, Index
 from schemas.vocabulary import LONGEST_CALL_SECONDS
 
 STATES = (Rank.BUSY, Rank.REJECTED, Rank.BLOCKED, Rank.INVALID, Rank.NOTAVAILABLE, Rank.NOANSWER)

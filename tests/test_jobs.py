@@ -32,7 +32,7 @@ from importer.pipeline.stages import check, import_calls
 from importer.prepare.cluster import installed, prepare_elsewhere, prepared_on
 from importer.prepare.preparation import prepare_part
 from importer.processes import Workers, working
-from importer.reading.blocks import parts_of, text_blocks
+from importer.reading.scanning import parts_of, text_blocks
 from importer.records import Event
 from importer.settings.credentials import load_credentials
 from importer.settings.loading import load_settings

@@ -13,8 +13,7 @@ import pytest
 import requests
 
 from conftest import cases, table
-from importer.simulator.handler import Sandbox
-from importer.simulator.service import SANDBOX_CREDENTIALS, SANDBOX_USERS, Request, Response, Service
+from importer.simulator.service import SANDBOX_CREDENTIALS, SANDBOX_USERS, Request, Response, Sandbox, Service
 
 CASES = cases("simulator")
 

@@ -15,7 +15,7 @@ from importer.formats.sample import column_key
 from importer.pipeline.planning import policy_book, prepare_plan
 from importer.pipeline.run import Run
 from importer.prepare.agents import AgentBook
-from importer.prepare.endpoints import shown_roles
+from importer.prepare.file_evidence import shown_roles
 from importer.prepare.plan import PreparePlan
 from importer.prepare.preparation import Preparation
 from importer.prepare.zones import shown_evidence

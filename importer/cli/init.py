@@ -21,8 +21,7 @@ from importer.formats.catalogue import load_catalogue
 from importer.formats.detection import UnknownFormatError, detect
 from importer.ledger.schema import create_ledger
 from importer.pipeline.inputs import check_apart
-from importer.pipeline.outlook import OLD_DAYS
-from importer.pipeline.run import gmt_text
+from importer.pipeline.run import OLD_DAYS, gmt_text
 from importer.prepare.agents import AGENT_COLUMNS, agents_text
 from importer.private_files import write_new
 from importer.settings.credentials import load_credentials

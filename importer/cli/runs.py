@@ -31,8 +31,7 @@ def import_command(given: Mapping[str, object], settings: Settings, files: tuple
             settings, "import", paths, lambda run: import_calls(run, files, load_credentials(os.environ))
         )
     from importer.ledger.beside import ledger_files
-    from importer.simulator.handler import Sandbox
-    from importer.simulator.service import SANDBOX_CREDENTIALS
+    from importer.simulator.service import SANDBOX_CREDENTIALS, Sandbox
 
     if "sandbox" not in given or sys.stderr.isatty():  # in a config file it would end every night with 0
         note = "the sandbox answers in place of Zoho, which gets no call of this run"

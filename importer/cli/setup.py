@@ -181,8 +181,7 @@ def sandbox_command(host: str, port: int, rate_limit: str | None) -> None:
     It validates what it gets, refuses users that `users` does not list, prints a line on stderr for each request
     and lists what it accepted, decoded, under /sandbox/calls.
     """
-    from importer.simulator.handler import Sandbox
-    from importer.simulator.service import SANDBOX_CREDENTIALS, Request, Response, Service
+    from importer.simulator.service import SANDBOX_CREDENTIALS, Request, Response, Sandbox, Service
 
     def show_answer(request: Request, answer: Response) -> None:
         content = answer.content if isinstance(answer.content, dict) else {}

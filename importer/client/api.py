@@ -11,9 +11,8 @@ import requests
 
 from importer.auth import GarbledError, SignIn, Token
 from importer.client.classify import FAILURES_BEFORE, Judgement, Proof, Reaction, classify, judge_failure
-from importer.client.connection import Answer, HttpClient
+from importer.client.connection import Answer, HttpClient, Trust
 from importer.client.failures import SendFailure
-from importer.client.trust import Trust
 from importer.errors import (
     ConfigurationError,
     ExitCode,

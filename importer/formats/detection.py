@@ -9,13 +9,19 @@ from itertools import chain, product
 from pathlib import Path
 
 from importer.errors import InputUnusableError
-from importer.files.export import ExportFile, open_tables, readable, without_rows
+from importer.files.export import (
+    ExportFile,
+    certain_encoding,
+    fallback_encoding,
+    open_tables,
+    readable,
+    without_rows,
+)
 from importer.files.packing import sql_dump
 from importer.files.workbooks import EMPTY_COLUMNS
 from importer.formats.cells import Dialect, plain_cell, without_point
 from importer.formats.dates import DateOrder, bare_time, column_layouts, written_back
 from importer.formats.detected import Detection
-from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.headers import (
     TWO_LAYOUTS,
     call_places,

@@ -22,8 +22,8 @@ import platformdirs
 from importer.auth import SignIn, Token, TokenSource
 from importer.client.api import Client, TokenTransport
 from importer.client.classify import Judgement, Proof, Reaction, judge_failure
+from importer.client.connection import Trust
 from importer.client.failures import SendFailure
-from importer.client.trust import Trust
 from importer.errors import ExitCode, ImporterError, LedgerError, TryLaterError
 from importer.ledger.ledger import Ledger
 from importer.ledger.values import Claimed

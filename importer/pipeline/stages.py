@@ -21,8 +21,7 @@ from importer.ledger.values import RunInfo
 from importer.pipeline.dead_runs import drop_old_results, finish_dead_runs
 from importer.pipeline.ending import ReadSoFar, summary_of, summary_record
 from importer.pipeline.inputs import detect_inputs
-from importer.pipeline.outlook import ask_to_deliver
-from importer.pipeline.run import Run, gmt_text, lock_wait
+from importer.pipeline.run import Run, ask_to_deliver, gmt_text, lock_wait
 from importer.private_files import whose
 from importer.records import RunSummary, Stop
 from importer.results.file import OF_SANDBOX, SANDBOX, Fates, Finished, ResultsFile, results_path

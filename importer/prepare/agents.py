@@ -11,11 +11,10 @@ from pathlib import Path
 import pandas as pd
 
 from importer.errors import ConfigurationError, InputUnusableError, NoInputError
-from importer.files.export import open_export
+from importer.files.export import certain_encoding, fallback_encoding, open_export
 from importer.files.spooling import SpoolLimits
 from importer.files.workbooks import is_workbook
 from importer.formats.cells import caseless, plain_cell, without_point
-from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.sample import RESAVED_DELIMITERS, SEPARATOR_LINE, column_key
 from importer.private_files import open_small, why
 from importer.reading.conditions import Extensions, bare_extension

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from importer.formats.causes import CauseTable
 from importer.formats.language import CdrFormat
 from importer.prepare.agents import AgentBook
-from importer.prepare.index import INDEX_ROWS
+from importer.prepare.groups import INDEX_ROWS
 from importer.reading.chunks import CHUNK_ROWS
 from importer.reading.conditions import Extensions
 from importer.settings.options import EVERY_FORMAT, POLICIES, PolicyChoices

@@ -19,11 +19,9 @@ from importer.formats.causes import CauseTable
 from importer.formats.dates import without_seconds
 from importer.formats.detected import Detection
 from importer.prepare.calls import CallMaker, Prepared
-from importer.prepare.endpoints import Endpoints
 from importer.prepare.evidence import conditions_on
-from importer.prepare.file_evidence import FileEvidence, require_country
-from importer.prepare.groups import LINES_PER_FILE, SKIPPED_FOR, Decision, Rows
-from importer.prepare.index import Index
+from importer.prepare.file_evidence import Endpoints, FileEvidence, require_country
+from importer.prepare.groups import LINES_PER_FILE, SKIPPED_FOR, Decision, Index, Rows
 from importer.prepare.plan import PreparePlan, Rules
 from importer.prepare.rows import RowPreparer, numbered
 from importer.prepare.spool import Spool, tables_in

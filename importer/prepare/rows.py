@@ -10,12 +10,10 @@ import pandas as pd
 from importer.formats.language import Test
 from importer.formats.resaved import POINTED_ID
 from importer.prepare.damage import without_decimals
-from importer.prepare.endpoints import Endpoints
 from importer.prepare.evidence import add_evidence, conditions_on
-from importer.prepare.file_evidence import FileEvidence
-from importer.prepare.groups import INDEX_ROW, JOIN, LINES_PER_FILE, NO_START, Keys, Rank, Rows
+from importer.prepare.file_evidence import Endpoints, FileEvidence
+from importer.prepare.groups import INDEX_ROW, JOIN, LINES_PER_FILE, NO_START, Index, Keys, Rank, Rows
 from importer.prepare.hints import keyless_hint, value_hints
-from importer.prepare.index import Index
 from importer.prepare.keys import PLUS, UUID, call_id_of, call_keys, plain_keys, zeros_behind
 from importer.prepare.plan import Rules
 from importer.prepare.starts import DECIDED, add_zone_evidence, known_starts, zone_evidence_of

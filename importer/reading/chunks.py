@@ -20,11 +20,10 @@ from importer.formats.cells import (
 from importer.formats.dates import column_layouts, is_own
 from importer.formats.detected import Detection
 from importer.formats.sample import spilled
-from importer.reading.blocks import BLOCK_BYTES, record_blocks
 from importer.reading.columns import text_frame
 from importer.reading.conditions import Conditions, Extensions, seconds_of
 from importer.reading.no_rows import NoRows, require_one_system
-from importer.reading.scanning import Ints, Records, scan, unclosed
+from importer.reading.scanning import BLOCK_BYTES, Ints, Records, record_blocks, scan, unclosed
 from schemas.vocabulary import UNFINISHED_ROW
 
 CHUNK_ROWS = 100_000

@@ -14,13 +14,13 @@ from importer.formats.detected import Detection
 from importer.formats.detection import detect
 from importer.pipeline.run import gmt_text
 from importer.prepare.agents import AgentBook, AgentLine
-from importer.prepare.endpoints import shown_roles
 from importer.prepare.file_evidence import (
     LEAST_TEXTS,
     MOST_WRITTEN,
     NEARLY_ALL,
     CountryEvidence,
     missing_trunk_prefix,
+    shown_roles,
 )
 from importer.prepare.groups import NO_START
 from importer.prepare.plan import PreparePlan

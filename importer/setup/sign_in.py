@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from importer.auth import TOKEN_PATH, SignIn, TokenSource, read_token_answer
 from importer.client.api import AccountClient, TokenTransport, User
-from importer.client.connection import Answer
-from importer.client.trust import Trust
+from importer.client.connection import Answer, Trust
 from importer.errors import NotPermittedError, ProtocolError
 from importer.formats.cells import caseless
 from importer.pipeline.sending import sign_in_of

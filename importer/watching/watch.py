@@ -123,8 +123,7 @@ class Watch:
         settings = self._settings
         if settings.ping_url is not None and not settings.sandbox:
             # requests comes in here and not on top: `check` and most runs ping nobody.
-            from importer.client.connection import HttpClient
-            from importer.client.trust import Trust
+            from importer.client.connection import HttpClient, Trust
             from importer.watching.metrics import PING_LIMITS, ping
 
             trust, parts = Trust(settings.ca_bundle), urlsplit(settings.ping_url)

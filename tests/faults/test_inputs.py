@@ -14,10 +14,9 @@ import pytest
 
 from conftest import CALLNOTIFY_HEADER, Program, call_row, read_results, write_export
 from importer.errors import InputUnusableError, UsageError
-from importer.files.export import ExportFile
-from importer.formats.encoding import certain_encoding
+from importer.files.export import ExportFile, certain_encoding
 from importer.pipeline.run import Listener
-from importer.reading.blocks import text_blocks
+from importer.reading.scanning import text_blocks
 from importer.settings.loading import load_settings
 from misbehaviour import Simulator
 from runs import imported, ledger_counts
