@@ -31,11 +31,6 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-def usable_cores() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @dataclass(frozen=True, slots=True)
 class Workers:
     """So many workers of one executor: its ``submit``, and the errors by which it says that some are ``lost``.

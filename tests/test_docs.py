@@ -19,7 +19,7 @@ import pytest
 from conftest import ROOT, SAMPLES, Ran, table
 from importer.cli import cli
 from importer.errors import SEVERITY, ExitCode
-from importer.formats.faults import known_keys
+from importer.formats.catalogue import known_keys
 from importer.formats.language import CdrFormat
 from importer.records import EventName
 from importer.settings.loading import load_settings

@@ -11,9 +11,8 @@ import pytest
 
 from conftest import SAMPLES, Program, cases, expected_file, read_results, sample_files, sample_options, table
 from importer.errors import InputUnusableError
-from importer.formats.catalogue import load_format
+from importer.formats.catalogue import TomlText, load_format
 from importer.formats.drafting import draft_of, format_name
-from importer.formats.faults import TomlText
 from importer.results.cells import differences
 from importer.settings.options import Settings
 from samples import catalogue, for_each

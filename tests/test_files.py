@@ -16,8 +16,7 @@ import pytest
 
 from conftest import Program, call_row, cases, read_results, table, write_export
 from importer.errors import CannotCreateError, ImporterError, InputUnusableError, NoInputError
-from importer.files.export import ExportFile, open_export
-from importer.files.naming import named_files
+from importer.files.export import ExportFile, named_files, open_export
 from importer.files.spooling import SpoolLimits
 from misbehaviour import Simulator
 

@@ -151,7 +151,7 @@ def test_command(flags: dict[str, str], settings: Settings, name: str, sample: P
 def detect_command(settings: Settings, files: tuple[Path, ...]) -> int:
     """Say which format, encoding and columns the exports FILE... have, with sample rows before and after."""
     from importer.cli.explain import file_lines
-    from importer.files.naming import named_files
+    from importer.files.export import named_files
     from importer.formats.catalogue import load_catalogue
     from importer.formats.detection import UNKNOWN_TODO, UnknownFormatError, detect
 

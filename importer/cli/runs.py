@@ -21,7 +21,7 @@ from importer.settings.options import Settings
 def import_command(given: Mapping[str, object], settings: Settings, files: tuple[Path, ...]) -> int:
     """Read the exports FILE..., notify every outgoing call the customer did not attend, write a results CSV."""
     from importer.cli.screen import run_on_screen
-    from importer.files.naming import named_files
+    from importer.files.export import named_files
     from importer.files.spooling import temporary_folder
     from importer.pipeline.stages import import_calls
 
@@ -57,7 +57,7 @@ def import_command(given: Mapping[str, object], settings: Settings, files: tuple
 def check_command(given: Mapping[str, object], settings: Settings, files: tuple[Path, ...]) -> int:
     """Read and check the exports FILE... as `import` would, with --ledger by what that ledger, only read, has."""
     from importer.cli.screen import run_on_screen
-    from importer.files.naming import named_files
+    from importer.files.export import named_files
     from importer.pipeline.stages import check
 
     unwatched = replace(settings, log=settings.log if "log" in given else None, metrics=None, ping_url=None)

@@ -13,14 +13,7 @@ from importer.errors import ConfigurationError, ExitCode, TryLaterError, UsageEr
 from importer.ledger import beside, schema, upkeep
 from importer.ledger.reader import RUNS
 from importer.ledger.staging import AHEAD_SECONDS, OPEN_CALL, Staging, Systems, call_of, expect_rows, select_in
-from importer.ledger.values import (
-    Claimed,
-    Decision,
-    LedgerInvariantError,
-    ReportedCall,
-    Restored,
-    RunRecord,
-)
+from importer.ledger.values import Claimed, Decision, LedgerInvariantError, ReportedCall, Restored, RunRecord
 from importer.ledger.writer import LedgerWriter
 from importer.records import Receipt
 from schemas.vocabulary import ATTENDED, CallState

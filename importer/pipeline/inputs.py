@@ -9,8 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from importer.errors import ConfigurationError, ExitCode, ImporterError
-from importer.files.export import STANDARD_INPUT
-from importer.files.naming import NamedFiles
+from importer.files.export import STANDARD_INPUT, NamedFiles
 from importer.files.remote import is_remote
 from importer.formats.catalogue import own_files, own_folders, user_folder
 from importer.formats.detected import Detection

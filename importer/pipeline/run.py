@@ -3,6 +3,7 @@
 Loads neither pandas nor the network.
 """
 
+import os
 import secrets
 import threading
 import time
@@ -17,7 +18,6 @@ from importer.errors import ConfigurationError, ExitCode, ImporterError, Stopped
 from importer.formats.catalogue import Catalogue
 from importer.ledger.ledger import Ledger
 from importer.ledger.reader import LedgerReader
-from importer.processes import usable_cores
 from importer.records import Event, Receipt, RunSummary, Timeouts, ignore
 from importer.settings.options import Settings
 from schemas.vocabulary import WIRE_TIME_FORMAT, CallState, counted
@@ -115,7 +115,8 @@ class Run:
 
     def processes(self, files: int, plain_bytes: int) -> int:
         """Return how many processes are worth their start for so much input; by default one for a single file."""
-        jobs = self.settings.jobs or (usable_cores() if files > 1 else 1)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        jobs = self.settings.jobs or (cores if files > 1 else 1)
         return 1 if self.settings.scheduler else min(jobs, plain_bytes // self.worker_bytes)
 
     def stop_if_interrupted(self) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from importer import __version__
 from importer.errors import ImporterError, exit_code_of, reason_of
-from importer.files.naming import named_files
+from importer.files.export import named_files
 from importer.ledger.ledger import Ledger
 from importer.ledger.reader import LedgerReader, open_reader
 from importer.ledger.schema import create_ledger

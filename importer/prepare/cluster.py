@@ -76,7 +76,6 @@ def on_cluster(address: str) -> Iterator[Workers]:
 
 
 def _connected(address: str) -> Any:
-    """Return the client of a cluster."""
     try:
         from distributed import Client
     except ImportError:

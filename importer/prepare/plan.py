@@ -1,7 +1,7 @@
 """What the operator wants of preparing: zone, country, agents, window, states, policies; the rules of a file."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import chain, pairwise
 from typing import cast
 
@@ -18,23 +18,13 @@ from importer.settings.options import EVERY_FORMAT, POLICIES, PolicyChoices
 from schemas.numbers import NumberBook
 from schemas.vocabulary import State, Verdict
 
-Choice = int | str | tuple[str, ...]
-
-DEFAULTS = PolicyChoices(
-    cancelled_ring_seconds=10,
-    cancelled_unknown="noanswer",
-    voicemail="noanswer",
-    our_side="skip",
-    outside_prefix=(),
-    extensions="",
-    trunks="",
-)
-"""Those of the contract."""
-
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """The `PolicyChoices` in force for one format; rows that count as CANCELLED or OUR_SIDE are skipped."""
+    """The `PolicyChoices` in force for one format, by default those of the contract.
+
+    Rows that count as CANCELLED or OUR_SIDE are skipped.
+    """
 
     cancelled_ring_seconds: int = 10
     cancelled_unknown: Verdict = Verdict.NOANSWER
@@ -62,7 +52,7 @@ class PolicyBook:
         prefix = cast(tuple[str, ...], prefixes)
         return Policies(cast(int, seconds), unknown, voicemail, our_side, prefix, str(extensions), str(trunks))
 
-    def sources(self, cdr_format: CdrFormat) -> dict[str, tuple[Choice, str]]:
+    def sources(self, cdr_format: CdrFormat) -> dict[str, tuple[int | str | tuple[str, ...], str]]:
         """Return the value of each policy for a format and where it is set; the most particular place counts."""
         nothing = PolicyChoices()
         prefixes = cdr_format.numbers.outside_prefix or None
@@ -72,7 +62,7 @@ class PolicyBook:
             (f"configuration, [policies.{cdr_format.name}]", self.configured.get(cdr_format.name, nothing)),
             ("the format", of_format),
             ("configuration", self.configured.get(EVERY_FORMAT, nothing)),
-            ("default", DEFAULTS),
+            ("default", PolicyChoices(**{**asdict(Policies()), "our_side": "skip"})),
         )
         return {
             name: next((value, who) for who, choices in places if (value := getattr(choices, name)) is not None)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -105,11 +104,9 @@ class Preparation:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._index.close()
-        self._spool.__exit__(kind, error, trace)
+        self._spool.close()
 
     def read(self, detection: Detection, name: str, progress: Callable[[int], None]) -> int:
         """Read one file whole and return its rows; ``progress`` gets the count of each chunk.

@@ -4,7 +4,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import pairwise
-from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
@@ -27,14 +26,13 @@ class Spool:
 
     def __init__(self) -> None:
         with temporary_writes():
-            self._file = tempfile.TemporaryFile(prefix="cdr-importer-")  # noqa: SIM115 closed by __exit__
+            self._file = tempfile.TemporaryFile(prefix="cdr-importer-")  # noqa: SIM115 closed by `close`
         self._streams: list[int] = []
         self._end = 0
         self._kept = (0, 0)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Forget all rows."""
         with suppress(OSError):  # what a full disk left in the buffer; `add` has raised for it
             self._file.close()
 

@@ -12,11 +12,7 @@ from itertools import islice
 import numpy as np
 import pandas as pd
 
-from importer.formats.cells import (
-    Quotes,
-    cell_reader,
-    plain_cell,
-)
+from importer.formats.cells import Quotes, cell_reader, plain_cell
 from importer.formats.dates import column_layouts, is_own
 from importer.formats.detected import Detection
 from importer.formats.sample import spilled
