@@ -12,11 +12,9 @@ from importer.formats.causes import word_key
 from importer.formats.detected import Detection
 from importer.formats.language import CdrFormat
 from importer.formats.sample import column_key
-from importer.pipeline.planning import policy_book, prepare_plan
-from importer.pipeline.run import Run
 from importer.prepare.agents import AgentBook
 from importer.prepare.file_evidence import shown_roles
-from importer.prepare.plan import PreparePlan
+from importer.prepare.plan import PreparePlan, policy_book, prepare_plan
 from importer.prepare.preparation import Preparation
 from importer.prepare.zones import shown_evidence
 from importer.records import ResultRow
@@ -56,7 +54,7 @@ def file_lines(found: Detection, settings: Settings, catalogue: Catalogue) -> It
 
 def row_lines(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterator[str]:
     """Yield the outcomes of the first rows of a file, as `check --all-rows` has them."""
-    plan = prepare_plan(Run(settings, catalogue, now=time.time()), [found])
+    plan = prepare_plan(settings, catalogue, [found], time.time())
     with Preparation(catalogue.causes, replace(plan, all_rows=True)) as preparation:
         preparation.read(found, str(found.path), lambda _: None)
         first = list(islice(chain.from_iterable(preparation.results()), SHOWN_ROWS))

@@ -4,19 +4,11 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from importer.files.export import ExportFile
 from importer.formats.cells import Dialect, plain_cell
 from importer.formats.dates import DateOrder, offset_in
 from importer.formats.language import CdrFormat
-
-
-class Rewriting(NamedTuple):
-    """How the times of a file are written back: the order in its dates, and the layouts of each of its columns."""
-
-    order: DateOrder
-    layouts: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +21,8 @@ class Detection:
     ``last_line_above``. ``titles`` are the `title_key` of the lines above the header.
 
     Where a spreadsheet program wrote the file anew, ``dialect`` is that of the program. ``rewriting`` is None
-    unless it changed the times. It wrote 486.0 for 486 in the ``pointed`` columns, which hold words, and parted
-    the thousands of the ids in the ``grouped`` columns.
+    unless it changed the times: the order in its dates, and the layouts of each of its columns. It wrote 486.0 for
+    486 in the ``pointed`` columns, which hold words, and parted the thousands in the ``grouped`` columns of ids.
     """
 
     file: ExportFile
@@ -43,7 +35,7 @@ class Detection:
     last_line_above: int
     header_line: int | None = None
     header: tuple[str, ...] = ()
-    rewriting: Rewriting | None = None
+    rewriting: tuple[DateOrder, Mapping[str, tuple[str, ...]]] | None = None
     pointed: frozenset[str] = frozenset()
     grouped: frozenset[str] = frozenset()
     open_end: bool = False

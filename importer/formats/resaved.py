@@ -8,7 +8,7 @@ from typing import Final
 from importer.errors import ConfigurationError, InputUnusableError
 from importer.formats.cells import POINTED, are_grouped, numbered_records, plain_cell, ungrouped
 from importer.formats.dates import DateOrder, OrderEvidence, column_layouts, is_own, is_rewritten, own_order
-from importer.formats.detected import Detection, Rewriting
+from importer.formats.detected import Detection
 from importer.formats.language import CdrFormat
 
 POINTED_ID: Final = "[0-9]+[.,]0+"
@@ -58,7 +58,7 @@ def with_cut_ids(detection: Detection) -> CdrFormat:
     return found.model_copy(update={"call": found.call.model_copy(update={"cut_id": "|".join(cut)})})
 
 
-def rewriting_of(detection: Detection, asked: str | None) -> Rewriting | None:
+def rewriting_of(detection: Detection, asked: str | None) -> tuple[DateOrder, dict[str, tuple[str, ...]]] | None:
     """Return how the times of a file are to be written back, None where they are as the system wrote them.
 
     They are rewritten if most dates of the first rows are in no layout of the format, or cannot have its order; a
@@ -96,7 +96,7 @@ def rewriting_of(detection: Detection, asked: str | None) -> Rewriting | None:
     ends = detection.format.call.end_time
     for name, some in zip(ends, column_layouts(spec.formats, len(ends)), strict=False):
         layouts |= {origin: some for origin in detection.format.origins(name) if origin in detection.positions}
-    return Rewriting(_decided(seen, own, chosen, detection), layouts)
+    return _decided(seen, own, chosen, detection), layouts
 
 
 def _decided(

@@ -78,7 +78,7 @@ class Sample:
         self._first_line = first_line
         self._left_out = left_out
         self._split: dict[Dialect, Records] = {}
-        self._quotings: dict[str, _Quoting] = {}
+        self._quotings: dict[str, tuple[bool, bool, bool]] = {}
 
     def records(self, dialect: Dialect) -> Records:
         """Return (line, cells) of the first records, without blank ones and what a database client prints."""
@@ -115,29 +115,24 @@ class Sample:
         anew = replace(own, quotes=Quotes.DOUBLED)
         if delimiter not in self._quotings:
             self._quotings[delimiter] = _quoting(self.text, delimiter)
-        quoting = self._quotings[delimiter]
+        is_plain, is_escaped, is_doubled = self._quotings[delimiter]
         if file.quotes is Quotes.NONE:
-            yield from (anew, own) if quoting.is_plain else (own, anew)
-        elif quoting.is_escaped:
+            yield from (anew, own) if is_plain else (own, anew)
+        elif is_escaped:
             yield replace(own, quotes=Quotes.BACKSLASH)
         elif file.quotes is Quotes.BACKSLASH:
-            yield anew if quoting.is_plain else own
+            yield anew if is_plain else own
         elif file.quotes is Quotes.BARE:
-            yield anew if quoting.is_doubled else own
+            yield anew if is_doubled else own
         else:
             yield own
 
 
-class _Quoting(NamedTuple):
-    """How quotes stand in a text: all as RFC 4180 has them, with backslashes, or doubled inside cells."""
+def _quoting(text: str, delimiter: str) -> tuple[bool, bool, bool]:
+    """Return how quotes stand in a text, whose last line may be cut off.
 
-    is_plain: bool
-    is_escaped: bool
-    is_doubled: bool
-
-
-def _quoting(text: str, delimiter: str) -> _Quoting:
-    """Return how quotes stand in a text, whose last line may be cut off."""
+    All as RFC 4180 has them, with backslashes, or doubled inside cells.
+    """
     mark, open_cell = re.escape(delimiter), r'"(?:[^"\\]|\\(?s:.)|"")*+'
 
     def behind_whole_cells(quoted: str, bare: str) -> str:
@@ -152,7 +147,7 @@ def _quoting(text: str, delimiter: str) -> _Quoting:
     edge = mark + r"\r\n"
     doubled, bare = f'[^{edge}]""[^{edge}]', f'[^{edge}"]"[^{edge}"]'
     is_doubled = re.search(doubled, text) is not None and not re.search(bare, text)
-    return _Quoting(is_plain, is_escaped, is_doubled)
+    return is_plain, is_escaped, is_doubled
 
 
 def sample_text(file: ExportFile, encoding: str) -> tuple[str, bool]:

@@ -32,10 +32,9 @@ from importer.ledger.staging import Staging
 from importer.ledger.values import Staged
 from importer.pipeline.ending import ReadSoFar, fate_fields, row_of
 from importer.pipeline.inputs import fault_of_done, inputs_json, move_done, rejects_files
-from importer.pipeline.planning import prepare_plan
 from importer.pipeline.run import Outlook, Run, ask_before_sending, epoch_of, gmt_text, old_calls
 from importer.prepare.cluster import installed, on_cluster, prepare_elsewhere, prepared_on
-from importer.prepare.plan import Gaps
+from importer.prepare.plan import Gaps, prepare_plan
 from importer.prepare.preparation import Preparation, PreparedPart, prepare_part
 from importer.processes import Workers, in_order, working
 from importer.reading.chunks import read_chunks, verbatim_records
@@ -74,8 +73,8 @@ class Intake:
                 f"--done {run.settings.done} {fault}",
                 hint="Name a folder beside that of the exports, on the same disk, where this user may write.",
             )
-        self._plan = prepare_plan(run, detections)
         self._systems = systems_of([*run.catalogue.formats.values(), *(each.format for each in detections)])
+        self._plan = prepare_plan(run.settings, run.catalogue, detections, run.now)
         self._reasons: Counter[str] = Counter()
         self._good_rows = 0
         self._examples: list[Call] = []

@@ -18,9 +18,9 @@ from importer.formats.catalogue import load_catalogue
 from importer.ledger.beside import LOCK, check_place, companion
 from importer.ledger.reader import open_reader
 from importer.pipeline.inputs import check_apart
-from importer.pipeline.planning import policy_book
 from importer.pipeline.run import epoch_of, gmt_text
 from importer.prepare.agents import agent_lines, load_agents
+from importer.prepare.plan import policy_book
 from importer.private_files import user_name
 from importer.records import ACT, LOOK, OK, Check
 from importer.requirements import check_versions, found_versions
