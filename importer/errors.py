@@ -44,7 +44,11 @@ def most_severe(codes: list[ExitCode]) -> ExitCode:
 class ImporterError(Exception):
     """Base of every failure that is expected to happen; anything else is a bug of ours (exit 70)."""
 
-    exit_code: ExitCode = ExitCode.INTERNAL
+    exit_code = ExitCode.INTERNAL
+
+    def __init_subclass__(cls, exit_code: ExitCode | None = None) -> None:
+        """Take the exit code that the line of a class names; without one it is that of the class above."""
+        cls.exit_code = exit_code or cls.exit_code
 
     def __init__(self, message: str, *, hint: str = "", lines: tuple[str, ...] = (), reason: str = "") -> None:
         super().__init__(message)
@@ -76,67 +80,45 @@ def reason_of(error: BaseException) -> str:
     return "_".join(words).lower()
 
 
-class ConfigurationError(ImporterError):
+class ConfigurationError(ImporterError, exit_code=ExitCode.CONFIGURATION):
     """The operator mends options, configuration, secrets, agents file or a format of their own."""
 
-    exit_code = ExitCode.CONFIGURATION
 
-
-class UsageError(ImporterError):
+class UsageError(ImporterError, exit_code=ExitCode.USAGE):
     """An option on the command line has a value that cannot be used."""
 
-    exit_code = ExitCode.USAGE
 
-
-class InputUnusableError(ImporterError):
+class InputUnusableError(ImporterError, exit_code=ExitCode.INPUT_UNUSABLE):
     """A file is of an unknown or ambiguous format, damaged, or too large a share of its rows is rejected."""
 
-    exit_code = ExitCode.INPUT_UNUSABLE
 
-
-class NoInputError(ImporterError):
+class NoInputError(ImporterError, exit_code=ExitCode.NO_INPUT):
     """A file is not there or cannot be read, or the input is older or shorter than it is expected to be."""
 
-    exit_code = ExitCode.NO_INPUT
 
-
-class CannotCreateError(ImporterError):
+class CannotCreateError(ImporterError, exit_code=ExitCode.CANNOT_CREATE):
     """The results file cannot be written."""
 
-    exit_code = ExitCode.CANNOT_CREATE
 
-
-class StoppedError(ImporterError):
+class StoppedError(ImporterError, exit_code=ExitCode.INTERRUPTED):
     """A signal came in, or a person said no, before anything was sent; for a signal the exit code is its own."""
 
-    exit_code = ExitCode.INTERRUPTED
 
-
-class LedgerError(ImporterError):
+class LedgerError(ImporterError, exit_code=ExitCode.LEDGER):
     """The ledger cannot be read or written: disk, damage, or not a ledger."""
 
-    exit_code = ExitCode.LEDGER
 
-
-class TryLaterError(ImporterError):
+class TryLaterError(ImporterError, exit_code=ExitCode.TRY_LATER):
     """Another run holds the ledger, or a wait is longer than allowed."""
 
-    exit_code = ExitCode.TRY_LATER
 
-
-class UnavailableError(ImporterError):
+class UnavailableError(ImporterError, exit_code=ExitCode.UNAVAILABLE):
     """The service is out of reach; nothing is lost, the next run goes on."""
 
-    exit_code = ExitCode.UNAVAILABLE
 
-
-class ProtocolError(ImporterError):
+class ProtocolError(ImporterError, exit_code=ExitCode.PROTOCOL):
     """What answers is not the API."""
 
-    exit_code = ExitCode.PROTOCOL
 
-
-class NotPermittedError(ImporterError):
+class NotPermittedError(ImporterError, exit_code=ExitCode.NOT_PERMITTED):
     """Sign-in or permission refused; a person must authorise again."""
-
-    exit_code = ExitCode.NOT_PERMITTED

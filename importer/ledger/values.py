@@ -9,10 +9,8 @@ from importer.records import Call
 from schemas.vocabulary import CallState, Outcome
 
 
-class LedgerInvariantError(ImporterError):
+class LedgerInvariantError(ImporterError, exit_code=ExitCode.INTERNAL):
     """A step asked for something that the states of a call forbid: a bug of ours, and nothing was written."""
-
-    exit_code = ExitCode.INTERNAL
 
 
 class Decision(StrEnum):
