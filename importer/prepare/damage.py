@@ -17,6 +17,9 @@ from importer.reading.conditions import Flags, arrow_of, matches, seconds_of
 _CUT = r"[-+]?[0-9](?:[.,][0-9]+)?[Ee]\+[0-9]{1,3}"
 """How Excel and LibreOffice show a long number in a narrow column, and pandas one beside an empty cell."""
 
+_NEITHER_TIME = "[^0-9]+|[^0-9]*[0-9]{1,3}(?:[.,]0+)?[^0-9]*"
+"""What is no time, in a cell that reading has emptied of all that stands for none."""
+
 _WITH_SECONDS = "[:.][0-9]{2}[:.][0-9]{2}"
 _ISO_MINUTE = rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[ T][0-9]{{2}}:[0-9]{{2}}(?: ?{OFFSET})?"
 """What spreadsheet programs show where dates are ISO's, as in Sweden and Canada."""
@@ -32,14 +35,16 @@ def unmeasured(durations: pd.Series) -> Flags:
 def add_unmeasured(rows: pd.DataFrame, was_cancelled: Flags, rules: Rules) -> None:
     """Add ``call.problem`` and its hint where talk, or the ringing of a call that was given up, cannot be read.
 
-    `####` in place of the time of the answer may be one, or a date of zero.
+    `####` in place of the time of the answer may be one, or a date of zero; so may a word, or digits too few for a
+    time, as where columns were moved.
     """
     call, derived = rules.format.call, rules.format.derived
     tests = [test for rule in rules.format.outcome for test in rule.when.items()]
     talk = {call.talk_seconds or "", *(name for name, test in tests if test.over is not None)}
     answers = {call.answer_time or "", *(name for name, test in tests if test.empty is not None)}
     for name in sorted(answers & {*rows}):
-        hidden = (rows["call.rank"] <= Rank.NOANSWER).to_numpy() & matches(rows[name], "##+")
+        is_asked = rows["call.rank"].between(Rank.ATTENDED, Rank.NOANSWER).to_numpy()
+        hidden = is_asked & matches(rows[name], _NEITHER_TIME if name == call.answer_time else "##+")
         if hidden.any():
             faults = pd.Series("unreadable_time", index=rows.index[hidden])
             rows.loc[faults.index, "call.problem"] = faults

@@ -15,7 +15,7 @@ from importer.prepare.damage import (
     unmeasured,
 )
 from importer.prepare.groups import Rank
-from importer.prepare.hints import direction_hints, missing_status_hints, unknown_word_hint, value_hints
+from importer.prepare.hints import direction_hints, missing_status_hints, quoted, unknown_word_hint, value_hints
 from importer.prepare.keys import call_keys
 from importer.prepare.plan import Policies, Rules
 from importer.prepare.starts import add_start, read_local_times, texts_of
@@ -61,6 +61,7 @@ def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd
         rows.loc[open_rows, "call.hint"] = direction_hints(undirected, rules)
         rows.loc[open_rows, "call.rank"] = np.uint8(Rank.PROBLEM)
     add_unmeasured(rows, was_cancelled, rules)
+    _reject_ends_before_starts(rows, starts, rules)
     rows[["call.source_id", "call.key"]] = call_keys(rows, rules.format)
     add_damage(rows, rules, starts)
     rows["call.outcome_rank"] = rows["call.rank"]
@@ -70,6 +71,31 @@ def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd
         rows.loc[rows["call.problem"] == "unknown_direction", "call.rank"] = np.uint8(Rank.UNDIRECTED)
         rows.loc[unknown & attended, "call.rank"] = np.uint8(Rank.UNDIRECTED_ATTENDED)
     return rows
+
+
+def _reject_ends_before_starts(rows: pd.DataFrame, starts: pd.Series, rules: Rules) -> None:
+    """Give rows of a state a problem where the call ends or is answered before its start: one of the two is wrong.
+
+    Systems round either to the second, and spreadsheets show an end without its seconds.
+    """
+    call, first = rules.format.call, rules.shown(rules.format.time.columns)[0]
+    for columns in (call.end_time, (call.answer_time,) if call.answer_time else ()):
+        open_rows = rows["call.rank"].between(Rank.BUSY, Rank.NOANSWER) & (rows["call.problem"] == "")
+        some = rows.loc[open_rows & rows["call.start_time"].notna()]
+        if not (columns and len(some)):
+            continue
+        texts, started = texts_of(some, columns), some["call.start_time"]
+        read = read_local_times(texts, some, rules)["utc"]
+        is_short = (read == started.dt.floor("min")) & ~matches(texts, ".*:[0-9]{2}:[0-9]{2}.*")
+        is_before = (read < started - pd.Timedelta(1, "s")) & ~is_short
+        if is_before.any():
+            faults = pd.Series("end_before_start", index=some.index[is_before])
+            hints = value_hints(faults, texts, rows, rules, columns[0])
+            rows.loc[faults.index, "call.problem"] = faults
+            rows.loc[faults.index, "call.hint"] = [
+                f"{hint} Column {first} holds {quoted(start)}."
+                for hint, start in zip(hints, starts[faults.index], strict=True)
+            ]
 
 
 def _add_ranks(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> None:

@@ -99,6 +99,10 @@ _SENTENCES = {
         "Column {column} holds {value}: a program took this id for a number, and several calls may share what is "
         "left of it; export again and import the file as the telephone system wrote it (pandas: dtype=str)."
     ),
+    "end_before_start": (
+        "Column {column} holds {value}, which is before the call's start: one of the two is wrong, or their "
+        "columns are exchanged; export again, or correct the row."
+    ),
     "unreadable_duration": (
         "Column {column} holds {value}: a program wrote this duration anew, and without it nobody knows whether "
         "the call was answered, or how long it rang; export again and import the file as the system wrote it."
