@@ -529,6 +529,16 @@ def test_calls_known_by_what_another_program_makes_of_them(
     assert len(prepared(exports, plan).calls()) == len(first)
 
 
+def test_calls_known_by_numbers_in_print(tmp_path: Path) -> None:
+    """A call without an id is known where its numbers stand with brackets, hyphens or dots, and without +1."""
+    original = (SAMPLES / "telnyx/report.csv").read_text(encoding="utf-8")
+    ids = {call.call_id for call in prepared_text(tmp_path, original).calls()}
+    for form in (r"(\1) \2-\3", r"\1.\2.\3", r"+1 \1-\2-\3", r"+1 (\1) \2 \3"):
+        printed = re.sub(r"\+1(212)(555)(01\d\d)\b", form, original)
+        held = {"held": lambda asked: {each: True for each in asked if each in ids}}
+        assert {call.call_id for call in prepared_text(tmp_path, printed, **held).calls()} == ids, form
+
+
 def test_ids_taken_in_with_parted_thousands(tmp_path: Path) -> None:
     """A call that was taken in under 17,724,610,000,101 is known by that, whatever mark stood in it."""
     original = (SAMPLES / "ozonetel/api.csv").read_text(encoding="utf-8")

@@ -180,21 +180,24 @@ class CallMaker:
         if held is None:
             return call_ids
         had_groups = any(each.had_groups for each in self._files)
-        written: dict[str, tuple[str, Iterable[int]]] = {}  # the key, and how many zeros its id may have lost
-        for call_id, (file, text, key) in zip(call_ids, _cells(calls, "file", "source_id", "key"), strict=True):
+        # The key, how many zeros its id may have lost, and the customer.
+        written: dict[str, tuple[str, Iterable[int], str]] = {}
+        cells = _cells(calls, "file", "source_id", "key", "customer")
+        for call_id, (file, text, key, customer) in zip(call_ids, cells, strict=True):
             call, keeps_zeros = self._files[file].format.call, self._files[file].keeps_zeros
             cut, is_joined = call.cut_id, any(len(names) > 1 for names in call.id)
             found = re.fullmatch(zeros_behind(cut), text) if cut else None
             if found and (found[2] or not keeps_zeros):
-                written[call_id] = f"i{found[1]}", [0] if found[2] else range(1, MOST_LOST_ZEROS + 1)
+                lost = [0] if found[2] else range(1, MOST_LOST_ZEROS + 1)
+                written[call_id] = f"i{found[1]}", lost, customer
             elif key[:1] == "u" or is_joined or had_groups or re.search(UUID, key):
-                written[call_id] = key, ()
+                written[call_id] = key, (), customer
         unknown, spelt = [*(written.keys() - held([*written]).keys())], dict[str, str]()
         for start in range(0, len(unknown), SPELT_AT_ONCE):
             others: dict[str, list[str]] = {}
             for call_id in unknown[start : start + SPELT_AT_ONCE]:
-                key, zeros = written[call_id]
-                keys = [key + "0" * count for count in zeros] or other_keys(key)
+                key, zeros, customer = written[call_id]
+                keys = [key + "0" * count for count in zeros] or other_keys(key, customer)
                 keys += grouped_keys([key, *keys]) if had_groups else []
                 others[call_id] = [call_id_of(site, each[1:] if zeros else "", each) for each in keys]
             known = held([*chain(*others.values())])

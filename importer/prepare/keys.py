@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable
-from itertools import islice, product
+from itertools import compress, islice, product
 
 import pandas as pd
 import pyarrow.compute as pc
@@ -20,6 +20,9 @@ UUID = "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 
 PLUS = r"\+([0-9]{7})"
 """A plus before a number: some programs drop it."""
+
+_PRINTED = re.compile(r"\+?(?=.* |.*[(./-].*[)./-])[0-9(](?:[() ./-]{0,2}[0-9]){8,14}")
+"""A number as a person writes it, with brackets, spaces, hyphens or dots."""
 
 _CLOCK = "([0-9]{1,2})((?::[0-9]{2}){1,2})"
 _DATE = "(?:[A-Za-z]{3},? )?(?:[0-9]{1,4}/){2}[0-9]{2,4}"
@@ -103,14 +106,24 @@ def plain_keys(keys: pd.Series) -> pd.Series:
     return keys
 
 
-def other_keys(key: str) -> list[str]:
+def other_keys(key: str, customer: str = "") -> list[str]:
     """Return the keys of a call without an id, or with one of several columns or a UUID, as others write them.
 
     Numbers begin with a plus, zeros or neither, days, months, hours and durations with a 0 or not. 21:14 is
     9:14 PM, 0:00:25 is 12:00:25 AM, 101 is 101.0 or 101.00. The letters of a UUID are large or small ones.
+    (212) 555-0142 is 2125550142, and with the country code of the ``customer``'s E.164 number 12125550142.
     """
     mark = "\x1f" if key[0] == "u" else "."
-    spellings = [[part, *sorted({*_spellings(part)} - {part})] for part in key[1:].split(mark)]
+    parts = key[1:].split(mark)
+    is_printed = [mark == "\x1f" and _PRINTED.fullmatch(part) is not None for part in parts]
+    numbers = [re.sub("[^0-9]", "", part).lstrip("0") for part in parts]
+    codes = [customer[1 : -len(number)] for number in compress(numbers, is_printed) if customer.endswith(number)]
+    spellings = []
+    for part, number, printed in zip(parts, numbers, is_printed, strict=True):
+        written = _spellings(part)
+        if printed:
+            written = [plus + code + number for plus in ("", "+") for code in ("", *codes)]
+        spellings.append([part, *sorted({*written} - {part})])
     return [key[0] + mark.join(parts) for parts in islice(product(*spellings), 1, MOST_SPELLINGS)]
 
 
