@@ -363,6 +363,24 @@ def test_fewer_rows_than_usual(program: Program, account: Simulator, tmp_path: P
     assert program("check", "--min-rows", "40%", "--results", tmp_path / "r.csv", few).code == 0
 
 
+def test_no_calls(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """Where all of many rows are skipped, --min-rows N% is an alarm once runs had ten calls, else it is noted."""
+    usual = write_export(tmp_path / "usual.csv", map(call_row, range(60)))
+    other = [call_row(number, type="received") for number in range(60)]
+    silent, short = (write_export(tmp_path / f"{len(rows)}.csv", rows) for rows in (other, other[:49]))
+    said = "none of 60 rows is a call to be notified: 60 incoming"
+    assert program("import", "--init-ledger", silent).stderr == ""  # cron would mail it
+    assert said in program("import", "-v", silent).stderr
+    assert [program("import", usual).code for _ in range(3)] == [0, 0, 0]
+    ran = program("import", "--min-rows", "10%", silent)
+    assert (ran.code, ran.summary()["reason"]) == (66, "no_calls")
+    assert f"{said}; the median of 5 complete runs is 60" in ran.stderr
+    again = program("check", "--min-rows", "10%", "--all-rows", "--ledger", tmp_path / "ledger.sqlite", silent)
+    assert (again.code, again.summary()["reason"]) == (66, "no_calls")
+    for words in ((short,), ("--since", "1d", usual)):
+        assert program("import", "--min-rows", "10%", *words).code == 0
+
+
 @given(st.lists(st.lists(st.integers(1, 200), max_size=8), min_size=1), st.integers(1, 20))
 def test_gaps_of_any_starts(pieces: list[list[int]], most: int) -> None:
     """Whatever the pieces, the gaps are those of all starts in order."""

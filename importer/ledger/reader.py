@@ -132,12 +132,12 @@ class LedgerReader:
             WHERE zone IS NOT NULL ORDER BY number DESC LIMIT 1"""
         return next((row[0] for row in self._rows(query)), None)
 
-    def rows_of_complete_runs(self, command: str, site: str, limit: int) -> list[int]:
-        """Return how many rows each of the latest complete runs of a command and site read, newest first."""
-        query = f"""SELECT json_extract(summary, '$.rows') FROM runs
+    def rows_of_complete_runs(self, command: str, site: str, limit: int) -> list[tuple[int, int]]:
+        """Return how many rows the latest complete runs of a command and site read and skipped, newest first."""
+        query = f"""SELECT json_extract(summary, '$.rows'), json_extract(summary, '$.skipped') FROM runs
             WHERE command = ? AND json_extract(settings, '$.site') = ? AND exit_code IN {COMPLETE_EXIT_CODES}
             AND json_extract(summary, '$.reason') NOT IN {STOPPED_REASONS} ORDER BY number DESC LIMIT ?"""  # noqa: S608
-        return [row[0] for row in self._rows(query, (command, site, limit))]
+        return self._rows(query, (command, site, limit))
 
     def run_fates(self, run_id: str) -> dict[str, Fate]:
         """Return where the calls stand whose last request that run began, by call id; reads the whole table."""

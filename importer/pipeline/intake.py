@@ -30,11 +30,12 @@ from importer.ledger.ledger import Ledger
 from importer.ledger.reader import LedgerReader, held_in
 from importer.ledger.staging import Staging
 from importer.ledger.values import Staged
+from importer.pipeline.alarms import alarms, no_calls
 from importer.pipeline.ending import ReadSoFar, fate_fields, row_of
 from importer.pipeline.inputs import fault_of_done, inputs_json, move_done, rejects_files
 from importer.pipeline.run import Outlook, Run, ask_before_sending, epoch_of, gmt_text, old_calls
 from importer.prepare.cluster import installed, on_cluster, prepare_elsewhere, prepared_on
-from importer.prepare.plan import Gaps, prepare_plan
+from importer.prepare.plan import prepare_plan
 from importer.prepare.preparation import Preparation, PreparedPart, prepare_part
 from importer.processes import Workers, in_order, working
 from importer.reading.chunks import read_chunks, verbatim_records
@@ -47,8 +48,6 @@ from schemas.vocabulary import ATTENDED_SINCE, SEEN_BEFORE, UNFINISHED_ROW, Outc
 EXAMPLES = 2
 """So many calls show before they are sent how the files were read."""
 _SHOWN_REASONS = 3
-COMPARED_RUNS, FEWEST_COMPARED_RUNS = 7, 3
-"""How many runs at most and at least give the usual number of rows: the first import is often of a backlog."""
 _Kind = tuple[str, str, str, int, tuple[str, ...]]
 _Part = tuple[Detection, "Future[PreparedPart]"]
 
@@ -115,7 +114,7 @@ class Intake:
                 read = f"format {detection.format.name}, {detection.encoding}, {counted(rows, 'row')}"
                 run.listener.detail(f"{detection.path}: {read}")
         self._so_far.rows = self._preparation.rows
-        for alarm in [*_alarms(run, self._detections, self._so_far, self._plan.gaps, self._ledger)]:
+        for alarm in [*alarms(run, self._detections, self._so_far, self._plan.gaps, self._ledger)]:
             self._report(alarm)
         if isinstance(self._ledger, Ledger):
             self._ledger.note_inputs(inputs_json(self._detections, whole))
@@ -293,6 +292,11 @@ class Intake:
             reason="too_many_rejects",
         )
 
+    def look_for_calls(self, finished: Finished) -> None:
+        """Report the alarm, or note, that none of the rows is a call to be notified."""
+        for alarm in no_calls(self._run, self._so_far, finished.skipped + self._preparation.skipped, self._ledger):
+            self._report(alarm)
+
     def write_rejects(self, finished: Finished, results: Path, chosen: Path) -> None:
         """Write the rows to be mended verbatim, one file for each kind of export among the inputs.
 
@@ -397,55 +401,3 @@ def _verbatim(
                 hint="The results name its rows. Import it once more with --rejects: nothing is sent twice.",
             ) from error
         with_header = False
-
-
-def _alarms(
-    run: Run, detections: Sequence[Detection], read: ReadSoFar, gaps: Gaps | None, ledger: LedgerReader | None
-) -> Iterator[NoInputError]:
-    """Yield the alarms of --max-age, --max-gap and --min-rows; ``ledger`` has the rows of earlier runs."""
-    settings, changed = run.settings, []
-    for detection in detections:
-        with suppress(OSError):
-            changed.append(detection.path.stat().st_mtime)
-    age_seconds = run.now - max(changed, default=run.now)
-    if settings.max_age is not None and age_seconds > settings.max_age:
-        yield NoInputError(
-            f"the newest input was last written {age_seconds / 3600:.2f} h ago, --max-age allows "
-            f"{settings.max_age / 3600:.2f} h",
-            hint="Look whether the telephone system still exports. This alarm held no rows back.",
-            reason="input_too_old",
-        )
-    if read.problems and not read.rows:
-        return  # the problems already show why nothing was read
-    if gaps and (found := gaps.until(int(run.now))):
-        first, last = found[0]
-        lasted = f"for {(last - first) / 3600:.1f} h, from {gmt_text(first)} to {gmt_text(last)} GMT"
-        others = f", the longest of {len(found)} gaps" if len(found) > 1 else ""
-        yield NoInputError(
-            f"no row {lasted if first else 'with a start that can be read'}{others}; "
-            f"--max-gap allows {gaps.most_seconds / 3600:.1f} h",
-            hint="Look whether an export is missing or cut. This alarm held no rows back.",
-            reason="gap_in_rows",
-        )
-    fewest, whence = _fewest_rows(run, ledger)
-    if read.rows < fewest:
-        yield NoInputError(
-            f"the input has {counted(read.rows, 'row')}, --min-rows expects at least {fewest:g}{whence}",
-            hint="Look whether the export is empty or cut. This alarm held no rows back.",
-            reason="too_few_rows",
-        )
-
-
-def _fewest_rows(run: Run, ledger: LedgerReader | None) -> tuple[float, str]:
-    """Return how many rows --min-rows expects at least, 0 for any, and what a share is taken of."""
-    limit = run.settings.min_rows
-    if limit is None or limit.percent is None:
-        return limit.count or 0 if limit else 0, ""
-    from statistics import median
-
-    earlier = ledger.rows_of_complete_runs("import", run.settings.site, COMPARED_RUNS) if ledger else []
-    if len(earlier) < FEWEST_COMPARED_RUNS:
-        run.listener.detail(f"--min-rows {limit}: {len(earlier)} complete runs are too few to tell")
-        return 0, ""
-    usual = median(earlier)
-    return usual * limit.percent / 100, f", {limit} of {usual:g}, the median of {len(earlier)} complete runs"

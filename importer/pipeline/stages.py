@@ -84,6 +84,8 @@ def _run(run: Run, paths: Sequence[Path], sign_in: Credentials | None, known: Le
         finished = results.finish(fates, may_drop=bool(read.problems) and not read.rows)
         if note and finished.is_written:
             run.listener.note(note)
+        if intake is not None:
+            intake.look_for_calls(finished)
         if intake is not None and run.settings.rejects is not None:
             intake.write_rejects(finished, target, run.settings.rejects)
         ended = _ended(run, target, read, finished, stop, ledger or known)
