@@ -76,7 +76,7 @@ def no_calls(
     found = f"none of {counted(read.rows, 'row')} is a call to be notified: " + ", ".join(
         f"{count:,} {reason}" for reason, count in skipped.most_common()
     )
-    hint = "Look with `detect` how they are read: a column on which direction or outcome depend may be empty."
+    hint = "Look with `detect` how they are read: a column on which direction or outcome depends may be empty."
     limit = run.settings.min_rows
     earlier = _earlier(run, ledger) if limit and limit.percent is not None else []
     usual = median(rows - others for rows, others in earlier) if earlier else 0

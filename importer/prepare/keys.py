@@ -122,7 +122,7 @@ def other_keys(key: str, customer: str = "") -> list[str]:
     for part, number, printed in zip(parts, numbers, is_printed, strict=True):
         written = _spellings(part)
         if printed:
-            written = [plus + code + number for plus in ("", "+") for code in ("", *codes)]
+            written = [begin + number for begin in ("", "+", "0", *codes, *(f"+{code}" for code in codes))]
         spellings.append([part, *sorted({*written} - {part})])
     return [key[0] + mark.join(parts) for parts in islice(product(*spellings), 1, MOST_SPELLINGS)]
 
