@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable
-from itertools import compress, islice, product
+from itertools import chain, compress, islice, product
 
 import pandas as pd
 import pyarrow.compute as pc
@@ -118,13 +118,14 @@ def other_keys(key: str, customer: str = "") -> list[str]:
     is_printed = [mark == "\x1f" and _PRINTED.fullmatch(part) is not None for part in parts]
     numbers = [re.sub("[^0-9]", "", part).lstrip("0") for part in parts]
     codes = [customer[1 : -len(number)] for number in compress(numbers, is_printed) if customer.endswith(number)]
-    spellings = []
-    for part, number, printed in zip(parts, numbers, is_printed, strict=True):
-        written = _spellings(part)
-        if printed:
-            written = [begin + number for begin in ("", "+", "0", *codes, *(f"+{code}" for code in codes))]
-        spellings.append([part, *sorted({*written} - {part})])
-    return [key[0] + mark.join(parts) for parts in islice(product(*spellings), 1, MOST_SPELLINGS)]
+    begins = ("", "+", "0", *codes, *(f"+{code}" for code in codes)) if any(is_printed) else ()
+    written = [[part, *sorted({*_spellings(part)} - {part})] for part in parts]
+    found = [product(*written)]
+    for begin in begins:  # the same for all: a program prints every number of a file in one way
+        in_digits = [begin + number for number in numbers]
+        each = zip(is_printed, in_digits, written, strict=True)
+        found.append(product(*([digits] if printed else others for printed, digits, others in each)))
+    return [key[0] + mark.join(some) for some in islice(chain.from_iterable(found), 1, MOST_SPELLINGS)]
 
 
 def grouped_keys(keys: Iterable[str]) -> list[str]:
