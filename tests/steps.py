@@ -84,7 +84,7 @@ _STEPS = {
         (Step.NOTED, "return", Breaker.add),
         (Step.RESULTS_PART_SYNCED, "call", put_in_place),
         (Step.RESULTS_LINKED, "call", Parts.discard),
-        (Step.REJECTS_WRITTEN, "return", Intake.write_rejects),
+        (Step.REJECTS_WRITTEN, "return", Intake.finish),
         (Step.RUN_FINISHED, "return", Ledger.finish_run),
     )
 }

@@ -71,14 +71,7 @@ def login_command(settings: Settings, keyring: bool) -> None:
         show(f"Id and secret: {' and '.join(map(variable_of, SECRETS[:2]))}.", err=True)
     else:
         client_id, client_secret = ask_secret("Client id"), ask_secret("Client secret")
-    if accounts_url.startswith("http:") and credentials_path().exists():  # loopback: a simulator
-        known = ""
-        with suppress(ImporterError):  # one that cannot be read may still be wanted
-            known = load_credentials({}).client_id
-        if known != client_id:
-            said = f"a sign-in to {accounts_url} would replace that of another client in {credentials_path()}"
-            hint = "Try it in another home folder: HOME=/tmp/trial cdr-importer auth login"
-            raise ConfigurationError(said, hint=hint)
+    _require_same_client(accounts_url, client_id)
     code = ask_secret("Code")
     sign_in = sign_in_of(settings, Credentials(client_id, client_secret, ""))
     refresh_token = exchange_code(code, sign_in)
@@ -88,6 +81,19 @@ def login_command(settings: Settings, keyring: bool) -> None:
     if outranking := [name for name in map(variable_of, SECRETS) if os.environ.get(name)]:
         show(f"The environment outranks them: unset {' '.join(outranking)}")
     show("See that calls would be taken: cdr-importer auth check")
+
+
+def _require_same_client(accounts_url: str, client_id: str) -> None:
+    """Raise ConfigurationError where a sign-in to a simulator would replace that of another client."""
+    if not accounts_url.startswith("http:") or not credentials_path().exists():  # plain http is loopback
+        return
+    known = ""
+    with suppress(ImporterError):  # one that cannot be read may still be wanted
+        known = load_credentials({}).client_id
+    if known != client_id:
+        fault = f"a sign-in to {accounts_url} would replace that of another client in {credentials_path()}"
+        hint = "Try it in another home folder: HOME=/tmp/trial cdr-importer auth login"
+        raise ConfigurationError(fault, hint=hint)
 
 
 @auth_group.command("check", cls=Command, short_help="See that calls would be taken, without sending one.")

@@ -53,7 +53,7 @@ _Part = tuple[Detection, "Future[PreparedPart]"]
 
 
 class Intake:
-    """The input of one run: `opened`, then `read`, `take_in`, `write_rejects`."""
+    """The input of one run: `opened`, then `read`, `take_in`, `finish`."""
 
     def __init__(self, run: Run, detections: Sequence[Detection], so_far: ReadSoFar) -> None:
         """Find out before anything is read that the input cannot be prepared or its rejects cannot be written.
@@ -292,12 +292,14 @@ class Intake:
             reason="too_many_rejects",
         )
 
-    def look_for_calls(self, finished: Finished) -> None:
-        """Report the alarm, or note, that none of the rows is a call to be notified."""
+    def finish(self, finished: Finished, results: Path) -> None:
+        """Report the alarm, or note, that none of the rows is a call to be notified, and write the rejects."""
         for alarm in no_calls(self._run, self._so_far, finished.skipped + self._preparation.skipped, self._ledger):
             self._report(alarm)
+        if self._run.settings.rejects is not None:
+            self._write_rejects(finished, results, self._run.settings.rejects)
 
-    def write_rejects(self, finished: Finished, results: Path, chosen: Path) -> None:
+    def _write_rejects(self, finished: Finished, results: Path, chosen: Path) -> None:
         """Write the rows to be mended verbatim, one file for each kind of export among the inputs.
 
         Beside it stands what the ``results`` say of each; they are read once a kind, so memory stays flat. The

@@ -78,16 +78,11 @@ def _run(run: Run, paths: Sequence[Path], sign_in: Credentials | None, known: Le
         # 6 Deliver. Needs the ledger and the API; gives receipts, each durable before the next step.
         stop = delivery.send(ledger, results, outlook) if ledger and delivery and outlook else None
         # 7 Results. Needs the ledger's fates; gives rejects, counts, and a results file unless nothing was read.
-        fates: Fates | None = ledger.fates if ledger else None
-        if fates and run.settings.sandbox:
-            fates = _of_sandbox(fates)
-        finished = results.finish(fates, may_drop=bool(read.problems) and not read.rows)
+        finished = results.finish(_fates(run, ledger), may_drop=bool(read.problems) and not read.rows)
         if note and finished.is_written:
             run.listener.note(note)
         if intake is not None:
-            intake.look_for_calls(finished)
-        if intake is not None and run.settings.rejects is not None:
-            intake.write_rejects(finished, target, run.settings.rejects)
+            intake.finish(finished, target)
         ended = _ended(run, target, read, finished, stop, ledger or known)
         # 8 Files done. Needs results and ledger finished; gives files moved where `--done` says.
         if intake and ledger and run.settings.done and not run.settings.sandbox:
@@ -96,7 +91,11 @@ def _run(run: Run, paths: Sequence[Path], sign_in: Credentials | None, known: Le
     return ended
 
 
-def _of_sandbox(fates: Fates) -> Fates:
+def _fates(run: Run, ledger: Ledger | None) -> Fates | None:
+    """Return what gives the fates of calls; those of a trial say so, in place of an empty hint."""
+    if ledger is None or not run.settings.sandbox:
+        return ledger.fates if ledger else None
+    fates = ledger.fates
     return lambda ids: {each: replace(fate, hint=fate.hint or OF_SANDBOX) for each, fate in fates(ids).items()}
 
 

@@ -60,8 +60,7 @@ def require_country(evidence: CountryEvidence, rules: Rules, name: str) -> None:
     is_national = rules.format.numbers.plain_digits == "national"
     if plan.country is None or plan.trust_country or not is_national or len(texts) < LEAST_PAIRS:
         return
-    anywhere = NumberBook(NumberRules(None))
-    written = {anywhere.read(text).e164 for text in evidence.international} - {""}
+    written = {*_numbers(evidence.international, NumberBook(NumberRules(None)))}
     agents = {agent.number for agent in plan.agents.by_key.values()} | {plan.agents.default_number}
     at_home = [home for home, _ in Counter(map(region_of, agents - {""})).most_common(1)]
     at_home += [main_region(found) for found in filter(None, [country_of(plan.timezone or "")])]
