@@ -173,7 +173,7 @@ def test_two_sites_at_once(account: Simulator, tmp_path: Path) -> None:
     assert (len(account.accepted), ledger_counts(tmp_path)) == (19, {"accepted": 19})
     with open_reader(tmp_path / "ledger.sqlite") as ledger:
         counts = [ledger.rows_of_complete_runs("import", site, 9) for site in ("paris", "lyon")]
-    assert counts == [[12, 12], [7]]
+    assert counts == [[(12, 0), (12, 0)], [(7, 0)]]
 
 
 def test_signal_ends_the_wait(ledger: Path) -> None:
