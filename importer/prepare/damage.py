@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from importer.formats.dates import OFFSET, column_layouts, is_own
 from importer.formats.language import CdrFormat
 from importer.prepare.groups import Rank
-from importer.prepare.hints import value_hints
+from importer.prepare.hints import add_faults
 from importer.prepare.plan import Rules
 from importer.reading.conditions import Flags, arrow_of, matches, seconds_of
 
@@ -42,13 +42,12 @@ def add_unmeasured(rows: pd.DataFrame, was_cancelled: Flags, rules: Rules) -> No
     tests = [test for rule in rules.format.outcome for test in rule.when.items()]
     talk = {call.talk_seconds or "", *(name for name, test in tests if test.over is not None)}
     answers = {call.answer_time or "", *(name for name, test in tests if test.empty is not None)}
+    is_asked = rows["call.rank"].between(Rank.ATTENDED, Rank.NOANSWER).to_numpy()
     for name in sorted(answers & {*rows}):
-        is_asked = rows["call.rank"].between(Rank.ATTENDED, Rank.NOANSWER).to_numpy()
         hidden = is_asked & matches(rows[name], _NEITHER_TIME if name == call.answer_time else "##+")
         if hidden.any():
             faults = pd.Series("unreadable_time", index=rows.index[hidden])
-            rows.loc[faults.index, "call.problem"] = faults
-            rows.loc[faults.index, "call.hint"] = value_hints(faults, rows[name], rows, rules, name)
+            add_faults(rows, faults, rows[name], rules, name)
     is_open = (rows["call.rank"].between(Rank.BUSY, Rank.NOANSWER) & (rows["call.problem"] == "")).to_numpy()
     for name in (*sorted(talk), call.ring_seconds or "", call.duration_seconds or ""):
         asked = is_open if name in talk else is_open & was_cancelled
@@ -58,8 +57,7 @@ def add_unmeasured(rows: pd.DataFrame, was_cancelled: Flags, rules: Rules) -> No
             lost[asked] = unmeasured(rows[column][asked])
             if lost.any():
                 faults = pd.Series("unreadable_duration", index=rows.index[lost])
-                rows.loc[lost, "call.problem"] = "unreadable_duration"
-                rows.loc[lost, "call.hint"] = value_hints(faults, rows[column], rows, rules, column)
+                add_faults(rows, faults, rows[column], rules, column)
 
 
 def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
@@ -72,8 +70,7 @@ def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
     for name, reason, cut in found:
         if cut.any():
             faults = pd.Series(reason, index=keyless.index[cut])
-            rows.loc[faults.index, "call.problem"] = reason
-            rows.loc[faults.index, "call.hint"] = value_hints(faults, rows[name], rows, rules, name)
+            add_faults(rows, faults, rows[name], rules, name)
     exact = zip(time.columns, column_layouts(time.formats, len(time.columns)), strict=True)
     names = [name for name, layouts in exact if any("%S" in layout for layout in layouts)]
     seconds = {each for name in names for each in (name, *rules.format.origins(name))}

@@ -9,13 +9,9 @@ import pandas as pd
 from importer.formats.causes import Cause, word_key
 from importer.formats.cells import NO_TIME
 from importer.formats.language import OutcomeRule
-from importer.prepare.damage import (
-    add_damage,
-    add_unmeasured,
-    unmeasured,
-)
+from importer.prepare.damage import add_damage, add_unmeasured, unmeasured
 from importer.prepare.groups import Rank
-from importer.prepare.hints import direction_hints, missing_status_hints, quoted, unknown_word_hint, value_hints
+from importer.prepare.hints import add_faults, direction_hints, missing_status_hints, quoted, unknown_word_hint
 from importer.prepare.keys import call_keys
 from importer.prepare.plan import Policies, Rules
 from importer.prepare.starts import add_start, read_local_times, texts_of
@@ -90,12 +86,9 @@ def _reject_ends_before_starts(rows: pd.DataFrame, starts: pd.Series, rules: Rul
         is_before = (read < started - pd.Timedelta(1, "s")) & ~is_short
         if is_before.any():
             faults = pd.Series("end_before_start", index=some.index[is_before])
-            hints = value_hints(faults, texts, rows, rules, columns[0])
-            rows.loc[faults.index, "call.problem"] = faults
-            rows.loc[faults.index, "call.hint"] = [
-                f"{hint} Column {first} holds {quoted(start)}."
-                for hint, start in zip(hints, starts[faults.index], strict=True)
-            ]
+            add_faults(rows, faults, texts, rules, columns[0])
+            further = starts[faults.index].map(lambda start: f" Column {first} holds {quoted(start)}.")
+            rows.loc[faults.index, "call.hint"] = rows.loc[faults.index, "call.hint"] + further
 
 
 def _add_ranks(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> None:
@@ -199,8 +192,7 @@ def _count_cancelled(rows: pd.DataFrame, rules: Rules) -> None:
             between = (ended["utc"] - cancelled["call.start_time"]).dt.total_seconds()
             is_lost = rang.isna() & lasted.isna() & (cancelled["call.problem"] == "") & ~matches(texts, NO_TIME)
             faults = ended["reason"][is_lost & (ended["reason"] == "unreadable_time")]
-            rows.loc[faults.index, "call.problem"] = faults
-            rows.loc[faults.index, "call.hint"] = value_hints(faults, texts, rows, rules, call.end_time[0])
+            add_faults(rows, faults, texts, rules, call.end_time[0])
             # An end equal to the start proves nothing: systems write one stamp twice where they measured nothing.
             lasted = lasted.fillna(between.where(between > 0))
         counts |= rang.isna() & ~(lasted < policies.cancelled_ring_seconds)

@@ -10,7 +10,7 @@ from importer.formats.dates import column_layouts
 from importer.formats.language import ZONE_SOURCES, TimeSpec
 from importer.prepare.damage import has_id_without
 from importer.prepare.groups import Rank
-from importer.prepare.hints import quoted, value_hints
+from importer.prepare.hints import add_faults, quoted
 from importer.prepare.plan import Rules
 from importer.prepare.zones import ZoneEvidence
 from importer.reading.conditions import Conditions
@@ -78,8 +78,7 @@ def add_start(rows: pd.DataFrame, texts: pd.Series, rules: Rules) -> None:
     faulty = ~rows["call.rank"].isin(DECIDED) & (rows["call.problem"] == "")
     faults = faults[faulty[faults.index]]
     if len(faults):
-        rows.loc[faults.index, "call.problem"] = faults
-        rows.loc[faults.index, "call.hint"] = value_hints(faults, texts, rows, rules, spec.columns[0])
+        add_faults(rows, faults, texts, rules, spec.columns[0])
         unknown = rows["call.problem"] == "unknown_zone"
         if spec.zone_column and unknown.any():  # add what the zone of these rows may be
             names = rows.loc[unknown, spec.zone_column]

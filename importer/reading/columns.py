@@ -34,7 +34,6 @@ TEXT = pd.ArrowDtype(pa.large_string())
 _LEADS = tuple(mark.encode("utf-8")[:2] for mark in "\u00ad\u061c\u00a0\u200b\u2060\ufeff")
 """The first two bytes of all marks in UTF-8; other characters begin so too, which costs time and nothing else."""
 
-
 _MAY_BE_SPACE = np.array([byte <= ord(" ") or byte > 127 for byte in range(256)])
 """Which bytes may be the first or the last of white space in UTF-8."""
 
