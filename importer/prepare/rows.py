@@ -148,8 +148,10 @@ class RowPreparer:
         kept_out = direction.isin([each.value for each in PASSED_OVER])
         secondary = frame["call.secondary"] = conditions.hold(call.secondary) & bool(call.secondary)
         leads = direction.isin([Direction.INCOMING.value, Direction.INTERNAL.value]) & ~secondary
+        are_missing = evidence.leads and not evidence.indexes_leads  # those of the chunks before
         evidence.leads |= bool(leads.any())
         evidence.is_led |= bool(((direction == "") | (secondary & ~kept_out)).any())
+        evidence.indexes_leads |= evidence.leads and evidence.is_led and not are_missing
         deciding = leads if evidence.indexes_leads else direction == Direction.INCOMING.value
         decides = call.incoming_decides or evidence.indexes_leads
         columns = self.rules.format.id_columns()
