@@ -267,7 +267,7 @@ def test_what_only_looks_like_a_workbook(tmp_path: Path) -> None:
     book.close()
     assert "down to row 1048576 and out to column 16384: too many" in refusal(path)
     with pytest.raises(InputUnusableError, match="unpacks to more than 0 MB"):
-        open_tables(book_of(path, {"S": [["x" * 9000]]}), None, SpoolLimits(largest_bytes=2000))
+        next(open_tables(book_of(path, {"S": [["x" * 9000]]}), None, SpoolLimits(largest_bytes=2000)))
 
 
 def open_document(path: Path, rows: str) -> Path:
@@ -314,7 +314,7 @@ def json_lines(text: str | bytes, folder: Path) -> list[str]:
     """Return the CSV text of JSON, its first line the header."""
     path = folder / "export.json"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    with open_tables(path)[0].open_text("utf-8") as source:
+    with next(open_tables(path)).open_text("utf-8") as source:
         return source.read().split("\n")
 
 
@@ -379,6 +379,26 @@ def test_json_of_one_object(tmp_path: Path) -> None:
         assert [cells[found.positions["id"]] for cells in found.sample] == lines
     path.write_text(json.dumps({"calls": [one], "older": [one]}), encoding="utf-8")
     assert "has calls in more than one list of objects | Save each list" in refusal(path)
+
+
+def test_json_of_pages(tmp_path: Path) -> None:
+    """Pages of an answer, in a list or one after the other, are read where the objects themselves are no calls."""
+    one = {"id": "a1", "from": "+12125550101", "to": "+12125550142", "start_time": "2026-03-02", "state": "busy"}
+    path = tmp_path / "export.json"
+    first, last = {"calls": [one], "next": 2}, {"calls": [{**one, "id": "a2"}], "next": None}
+    for ids, pages in (
+        (["a1", "a2"], (first, last)),
+        (["a1", "a2"], (first, {"calls": []}, last)),
+        (["a1", "a2"], ({"data": first}, {"data": last})),
+        (["a1", "a3"], ({**one, "legs": [one]}, {**one, "id": "a3", "legs": []})),
+    ):
+        for text in (json.dumps(pages), "\n".join(map(json.dumps, pages)), json.dumps(pages, indent=1)):
+            path.write_text(text, encoding="utf-8")
+            found = detected(path)
+            assert [cells[found.positions["id"]] for cells in found.sample] == ids
+    for fault in ({"error": "too many requests"}, {"calls": None}):
+        path.write_text(json.dumps((first, fault)), encoding="utf-8")
+        assert "of no format known here" in refusal(path)
 
 
 VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=6)

@@ -39,6 +39,7 @@ class ExportFile:
     """One export: ``path`` as it was given, how it came packed, and the spool of its bytes where there is one.
 
     ``is_table``: the spool is the CSV text of a sheet of a workbook, whose name is ``sheet``, or of JSON objects.
+    ``is_whole``: its rows are all objects of the file, not those of a list inside of them.
     ``first_line`` is the number of its first line: 0 where the keys of objects were written above them.
     ``pinned`` is the identity of the file that was read: another file, or a changed one, is not opened then. What
     is 0 in it is not compared.
@@ -52,6 +53,7 @@ class ExportFile:
     spool: io.FileIO | None = None
     is_table: bool = False
     sheet: str | None = None
+    is_whole: bool = False
     first_line: int = 1
     pinned: Identity | None = None
     fewest_bytes: int = 0
@@ -210,12 +212,12 @@ def open_export(path: Path, limits: SpoolLimits | None = None) -> ExportFile:
     return unpacked
 
 
-def open_tables(path: Path, sheet: str | None = None, limits: SpoolLimits | None = None) -> tuple[ExportFile, ...]:
-    """Return the tables at this path, each as an export: the sheets of a workbook, else the one that it is.
+def open_tables(path: Path, sheet: str | None = None, limits: SpoolLimits | None = None) -> Iterator[ExportFile]:
+    """Yield the tables at this path, each as an export: the sheets of a workbook, else the one that it is.
 
     Of a workbook ``sheet`` picks one; without it these are all that are not hidden and have anything in them, else
-    the first. JSON objects become CSV text, of a single one each list of objects and the object itself. Raises as
-    `open_export` does.
+    the first. JSON objects become CSV text, of a single one each list of objects and the object itself, of several
+    these and then each list inside. Raises as `open_export` does.
     """
     limits = limits or SpoolLimits()
     file = open_export(path, limits)
@@ -225,17 +227,20 @@ def open_tables(path: Path, sheet: str | None = None, limits: SpoolLimits | None
                 sheets = sheets_of(source, file.shown, limits, sheet)
                 tables = tuple(_table(file, csv_blocks(rows), limits, name) for name, rows in sheets)
             # One that begins with so many commas and line ends has nothing in it.
-            return tuple(each for each in tables if each.open().read(BLOCK_BYTES).strip(b",\n")) or tables[:1]
-        if is_json(usable_start(file.open, file.shown)):
-            found: list[ExportFile] = []
+            yield from tuple(each for each in tables if each.open().read(BLOCK_BYTES).strip(b",\n")) or tables[:1]
+        elif is_json(usable_start(file.open, file.shown)):
+            is_first = True
             for place in places_of_objects(file.open, file.shown):
                 try:
-                    found.append(_table(file, rows_of_objects(file.open, file.shown, place), limits))
+                    table = _table(file, rows_of_objects(file.open, file.shown, place), limits)
                 except InputUnusableError:  # an envelope is no row
-                    if not found:
+                    if is_first:
                         raise
-            return tuple(found)
-    return (file,)
+                else:
+                    yield replace(table, is_whole=not place)
+                is_first = False
+        else:
+            yield file
 
 
 def without_rows(file: ExportFile, header: Sequence[str]) -> ExportFile:
@@ -252,7 +257,7 @@ def _table(file: ExportFile, text: Iterator[bytes], limits: SpoolLimits, sheet: 
     """Return the rows of a file as an export of their own."""
     too_large = f"{file.shown} comes to more than {limits.largest_bytes} bytes of text"
     spool = spooled(text, limits.largest_bytes, too_large)
-    return ExportFile(file.path, file.packing, spool, True, sheet, 1 if sheet is not None else 0)
+    return ExportFile(file.path, file.packing, spool, True, sheet, first_line=1 if sheet is not None else 0)
 
 
 def _as_it_came(path: Path, limits: SpoolLimits) -> ExportFile:

@@ -1,4 +1,4 @@
-"""JSON as APIs and scripts write it, as rows: objects line by line, an array of them, or envelopes around one.
+"""JSON as APIs and scripts write it, as rows: objects line by line, an array of them, or envelopes around such.
 
 The keys of all objects, in the order of their first use, are the header. Numbers stay text, so that long ids
 survive; `true`, `false` and `null` become `true`, `false` and nothing; an object inside an object gives a column
@@ -29,7 +29,8 @@ _BEGINNING: Final = re.compile(r"\ufeff?\s*(?:\[\s*(?:[\[{\]]|$)|\{\s*(?:[\"}]|$
 _SPACE: Final = re.compile(r"\s*")
 
 Place = tuple[str, ...] | None
-"""The keys on the way to a list of objects, none if the file is the list; None for one object after the other."""
+"""The keys on the way to a list of objects in each object of the file; none where the file is a list and these are
+the calls, None where these are and stand one after the other."""
 
 EMPTY: Final = ("",)
 """The place of the calls of an answer that holds none."""
@@ -49,18 +50,22 @@ def is_json(start: bytes) -> bool:
 def places_of_objects(opened: Callable[[], BinaryIO], shown: str) -> tuple[Place, ...]:
     """Return where the calls of a file may be: of a single object its lists, or itself; ``opened`` opens the file.
 
-    Only the columns distinguish an envelope around calls from one call with a list of its legs. An answer without
-    calls has an empty list, no word of a fault, and nothing that may be a telephone number.
+    Of several objects it is these, or a list inside of each. Only the columns distinguish an envelope around calls
+    from one call with a list of its legs. An answer without calls has an empty list, no word of a fault, and
+    nothing that may be a telephone number.
     """
     with opened() as source:
         text = _Text(source, shown)
+        themselves: Place = None
         if text.peek() == "[":
-            return ((),)
-        lists = [*islice(_lists(text, is_outer=True), MOST_LISTS + 1)]
+            themselves = ()
+            text.take("[")
+        is_object = text.peek() == "{" or themselves is None
+        lists = [*islice(_lists(text, is_outer=True), MOST_LISTS + 1)] if is_object else []
         if len(lists) > MOST_LISTS:
             text.refuse(f"the object has more than {MOST_LISTS} lists of objects")
         if text.peek():
-            return (None,)
+            return (themselves, *lists)
     if not lists:
         ((_, cells, _),) = _objects(opened, shown, None)
         filled = {key: cell for key, cell in cells.items() if cell not in ("", "[]") and "://" not in cell[:8]}
@@ -111,22 +116,29 @@ def _objects(opened: Callable[[], BinaryIO], shown: str, place: Place) -> Iterat
     """Yield the objects: of the list at ``place``, or one after the other where it is None."""
     with opened() as source:
         text = _Text(source, shown)
-        while place is None and text.peek():
-            yield text.item(may_be_unfinished=True)
-        if place is not None:
-            yield from _listed(text, place)
+        is_list = text.peek() == "["
+        for _ in text.elements("[]") if is_list else iter(text.peek, ""):
+            if place:
+                yield from _listed(text, place)
+            else:
+                yield text.item(may_be_unfinished=not is_list)
         if text.peek():
             text.refuse("something stands behind the end of the JSON text")
 
 
 def _listed(text: "_Text", place: tuple[str, ...]) -> Iterator[_Item]:
-    if not place:
-        yield from (text.item() for _ in text.elements("[]"))
-    for key in text.members() if place else ():
-        if key == place[0]:
+    is_there = place == EMPTY
+    for key in text.members():
+        if key != place[0]:
+            text.value()
+        elif place[1:]:
+            is_there = True
             yield from _listed(text, place[1:])
         else:
-            text.value()
+            is_there = True
+            yield from (text.item() for _ in text.elements("[]"))
+    if not is_there:  # such as an answer of a fault among pages
+        text.refuse(f"the list {place[0][:40]!r} is missing, which the objects above have")
 
 
 def _lists(text: "_Text", *, is_outer: bool) -> Iterator[tuple[str, ...]]:

@@ -92,28 +92,28 @@ def detect(
     of the ``lookalikes``, of no format known here, or of more than one.
     """
     with readable(path):
-        tables = open_tables(path, settings.sheet)
-        if len(tables) == 1:
-            return _detect(tables[0], formats, settings, lookalikes)
         # The one sheet that a format knows, the first of those without rows if none has any. Where two have rows,
         # taking the first would leave out the calls of the other, night by night and in silence.
         found: list[tuple[ExportFile, Detection | None]] = []
         unknown: list[UnknownFormatError] = []
-        for table in tables:
+        for table in open_tables(path, settings.sheet):
             try:
                 found.append((table, _detect(table, formats, settings, lookalikes)))
             except UnknownFormatError as error:
                 unknown.append(error)
+            if found and table.is_whole:  # what these objects have inside is part of them
+                break
         with_rows = [each for each in found if each[1] is None or each[1].sample]
         if len(with_rows) > 1:
-            if tables[0].sheet is None:
+            first = found[0][0]
+            if first.sheet is None:
                 raise InputUnusableError(
-                    f"{tables[0].shown} has calls in more than one list of objects",
+                    f"{first.shown} has calls in more than one list of objects",
                     hint="Save each list in a file of its own.",
                 )
             names = ", ".join(repr(table.sheet) for table, _ in with_rows)
             raise InputUnusableError(
-                f"{replace(tables[0], sheet=None).shown} has calls on more than one sheet: {names}",
+                f"{replace(first, sheet=None).shown} has calls on more than one sheet: {names}",
                 hint="Say with --sheet NAME which one is meant; for each further one, import the file again.",
             )
         if not found:
