@@ -51,14 +51,6 @@ def test_slips_of_the_pen(program: Program, words: tuple[str, ...], said: str) -
     assert (ran.code, said in ran.stderr) == (2, True)
 
 
-def test_file_like_an_option(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shell's `*` gives it without a path: the answer is how to name it."""
-    monkeypatch.chdir(tmp_path)
-    Path("-day.csv").touch()
-    ran = program("import", "-day.csv")
-    assert (ran.code, "write ./-day.csv" in ran.stderr) == (2, True)
-
-
 def test_no_results_of_nothing(program: Program, tmp_path: Path) -> None:
     """Where an input could not be used and no row was read, no results file is left: the command runs again."""
     (tmp_path / "notes.csv").write_text("nothing of calls\n", encoding="utf-8")

@@ -29,7 +29,6 @@ from importer.cli.output import (
     wrapped,
 )
 from importer.errors import ConfigurationError, ExitCode, exit_code_of, reason_of
-from importer.settings.options import OPTIONS
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -105,34 +104,23 @@ def cli() -> None:
 
 def _usage_text(error: click.UsageError, context: click.Context, arguments: list[str]) -> str:
     """Return what is wrong with a command line, and what to write instead."""
-    options = [each for each in context.command.params if isinstance(each, click.Option)]
     command, message = context.command_path.partition(" ")[2], error.format_message()
     if isinstance(error, click.NoSuchOption):
         # Of `-limit` click names the first letter only.
         typed = next((each for each in arguments if each.startswith(error.option_name)), error.option_name)
-        if os.path.lexists(typed):
-            return f"{typed} is a file: write ./{typed}"
         shown = typed.partition("=")[0]
         name = f"--{shown.lstrip('-')}"
         if not command:
             return f"Options stand behind the command: cdr-importer import {name} ..."
-        near = get_close_matches(name, [each for option in options for each in option.opts], n=1, cutoff=0.8)
-        if near and (near[0] == name or name[2:] not in OPTIONS):
-            return f"'{command}' has no option {shown}. Did you mean {near[0]}?"
-        # Without `init`, whose module takes a second to import.
-        others = [cli.get_command(context, each) for each, (module, _) in _COMMANDS.items() if module != "init"]
-        names = [str(each.name) for each in others if each and any(name in one.opts for one in each.params)]
-        otherwise = "`check` tries all without sending." if "dry" in name else "Leave it out."
-        advice = f"These have it: {', '.join(names)}." if names else otherwise
-        return f"'{command}' has no option {shown}. {advice}"
+        near = get_close_matches(
+            name, [each for one in context.command.params for each in one.opts], n=1, cutoff=0.8
+        )
+        meant = f" Did you mean {near[0]}?" if near else ""
+        return f"'{command}' has no option {shown}.{meant}"
     if isinstance(error, click.MissingParameter) and error.param is not None:
         return f"{error.param.make_metavar(context)} is missing: name it at the end of the command."
     if message.startswith("Got unexpected extra argument"):
-        files = [each.opts[0] for each in options if isinstance(each.type, click.Path) or each.name == "agents"]
-        known = f"A file stands behind its option: {', '.join(files)}." if files else "Leave it out."
-        if len(options) < len(context.command.params):
-            known = "It takes one at a time."
-        return f"'{command}' does not take {shorten(message.partition('(')[2].rstrip(')'), 80)}. {known}"
+        return f"'{command}' does not take {shorten(message.partition('(')[2].rstrip(')'), 80)}."
     return message
 
 
