@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import BinaryIO, TextIO
@@ -150,7 +149,7 @@ def named_files(names: Sequence[Path]) -> NamedFiles:
     found = tuple(paths.values())
     beside = next((name for name in found or names if name != STANDARD_INPUT and not is_remote(name)), None)
     if beside is not None and glob.has_magic(str(beside)) and not beside.exists():
-        beside = None if glob.has_magic(str(beside.parent)) else beside.with_name("cdr-importer")
+        beside = None
     return NamedFiles(found, beside, tuple(notes), tuple(problems))
 
 
@@ -275,12 +274,7 @@ def _as_it_came(path: Path, limits: SpoolLimits) -> ExportFile:
         try:
             status = path.stat()
         except (FileNotFoundError, NotADirectoryError):
-            there: dict[str, Path] = {}
-            with suppress(OSError):
-                there = {each.name: each for each in path.parent.iterdir()}
-            near = get_close_matches(path.name, there, n=1)
-            meant = f"Did you mean {there[near[0]]}? " if near else ""
-            raise NoInputError(f"input not found: {path}", hint=f"{meant}Check the path of the export.") from None
+            raise NoInputError(f"input not found: {path}", hint="Check the path of the export.") from None
         if stat.S_ISREG(status.st_mode):
             return replace(file, fewest_bytes=status.st_size)
         if not stat.S_ISFIFO(status.st_mode):
