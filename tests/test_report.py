@@ -10,7 +10,6 @@ import shutil
 import stat
 import subprocess
 import threading
-import tracemalloc
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -25,11 +24,11 @@ from conftest import SAMPLES, Program, call_row, cases, read_results, sample_opt
 from importer.errors import ExitCode
 from importer.ledger.reader import open_reader
 from importer.records import Receipt
-from importer.report.data import Report, count, found_run, history_report, pace_of, results_report, run_report
+from importer.report.data import Report, found_run, history_report, pace_of, results_report, run_report
 from importer.report.page import page_of, write_page
 from ledgers import LATER_RUN, RUN, call, opened, take
 from misbehaviour import Fault, Simulator
-from schemas.vocabulary import RESULT_COLUMNS, CallState, Outcome
+from schemas.vocabulary import RESULT_COLUMNS, CallState
 
 CASES = cases("report")
 
@@ -130,39 +129,6 @@ def test_hours_are_local(tmp_path: Path) -> None:
     path = write_results(tmp_path / "r.csv", [result(2, start_time="2026-03-02 14:10:00")])
     for zone, hour in ((None, 14), ("Asia/Kolkata", 19), ("America/New_York", 9)):
         assert results_report(path, zone).hours == {datetime(2026, 3, 2, hour): 1}
-
-
-def test_long_results_are_counted_in_bounded_memory(tmp_path: Path) -> None:
-    """The peak of memory does not follow the number of rows: of three times the rows it is nearly the same."""
-
-    def peak(rows: int) -> int:
-        path = write_results(
-            tmp_path / f"{rows}.csv",
-            (
-                result(
-                    line, code=f"{line}" * 99, hint=f"row {line}", outcome=[*Outcome, *["refused"] * 9][line % 19]
-                )
-                for line in range(2, rows + 2)
-            ),
-        )
-        tracemalloc.start()
-        report = results_report(path)
-        used = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert sum(report.outcomes.values()) == rows
-        return used
-
-    peak(500)
-    assert peak(6000) < 1.5 * peak(2000)
-
-
-def test_tally_keeps_the_frequent() -> None:
-    """A tally of too many keys drops the rarest."""
-    tally: Counter[int] = Counter()
-    for start in range(0, 1000, 10):
-        for key in (*range(start, start + 10), *[-1] * 5):
-            count(tally, key, most_keys=10)
-    assert (tally[-1], len(tally) <= 20) == (500, True)
 
 
 def test_pace(tmp_path: Path) -> None:

@@ -1,18 +1,18 @@
 """The values of a report: counts of a results file or of a ledger, without HTML and without advice.
 
-A results file is read row by row into counts of bounded size, so memory does not grow with the file.
+A results file is read row by row into counts, so memory grows with what is counted only: agents, hours, reasons.
 """
 
 import heapq
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from importer.errors import ExitCode, UsageError
@@ -23,10 +23,8 @@ from importer.results.cells import read_rows
 from importer.settings.options import OPTIONS
 from schemas.vocabulary import CallState, Outcome, counted
 
-_MOST_CAUSES = 200
 _MOST_UNCERTAIN = 200
 _MOST_EXAMPLES = 3
-_MOST_KEYS = 10_000
 _MOST_RUNS = 60
 _MOST_LATEST_DAYS = 14
 _LONGEST_TEXT = 500
@@ -41,13 +39,10 @@ _OF_RUNS = (Outcome.ACCEPTED, Outcome.REFUSED, Outcome.UNCERTAIN, Outcome.REJECT
 _SPANS_SECONDS = (*(1, 5, 10, 60, 300, 600, 3600, 21_600, 86_400, 604_800), *(604_800 * 52, 604_800 * 520))
 _FIRST_YEAR, _LAST_YEAR = 1970, 2199
 _MOST_BARS = 120
-_MOST_MOMENTS = 86_400
 _MOST_WAITS = 5
 _SHORTEST_WAIT_SECONDS = 10
 # Every zone of today is whole quarters of an hour from GMT.
 _QUARTER_SECONDS = 900
-
-_Key = TypeVar("_Key", bound=Hashable)
 
 Group = tuple[str, int, Mapping[str, int], str]
 """Calls that share a state, an agent or a run: its name, their number, by outcome, and more about a run."""
@@ -113,41 +108,25 @@ def results_report(path: Path, timezone: str | None = None) -> Report:
         outcome, reason, place = row["outcome"], row["reason"], _place(row["file"], row["line"])
         report.outcomes[outcome] += 1
         if outcome in _OF_CALLS:
-            count(report.states, (row["state"], outcome))
-            count(report.agents, (row["from"], outcome))
+            report.states[row["state"], outcome] += 1
+            report.agents[row["from"], outcome] += 1
             if start := _moment(row["start_time"]):
-                count(report.hours, _hour(start, report.zone))
+                report.hours[_hour(start, report.zone)] += 1
         if outcome == Outcome.SKIPPED:
-            count(report.skipped, reason)
+            report.skipped[reason] += 1
         elif outcome == Outcome.UNCERTAIN and len(report.uncertain) < _MOST_UNCERTAIN:
             report.uncertain.append((row["call_id"], row["start_time"], row["from"], row["to"], reason, place))
         elif outcome in (Outcome.REJECTED, Outcome.REFUSED):
             if reason == "no_agent_number" and (named := _UNLISTED_AGENT.search(row["hint"])):
-                count(report.unlisted, named[1])
+                report.unlisted[named[1]] += 1
             cause = (outcome, reason, row["http_status"], row["code"])
-            count(report.causes, cause, 2 * _MOST_CAUSES)
+            report.causes[cause] += 1
             if len(report.examples[cause]) < _MOST_EXAMPLES:
                 report.examples[cause].append((place, row["hint"]))
-            if len(report.examples) > len(report.causes):
-                for dropped in report.examples.keys() - report.causes.keys():
-                    del report.examples[dropped]
         # Only these were surely sent in this run: the others may have kept the time of an earlier one.
         elif outcome == Outcome.ACCEPTED and (sent := _moment(row["sent_at"])):
             report.sent[int(sent.timestamp())] += 1
-            if len(report.sent) > 2 * _MOST_MOMENTS:
-                _, wider = _in_spans(report.sent, _MOST_MOMENTS)
-                report.sent.clear()
-                report.sent.update(wider)
     return replace(report, uncertain_count=report.outcomes[Outcome.UNCERTAIN])
-
-
-def count(tally: Counter[_Key], key: _Key, most_keys: int = _MOST_KEYS) -> None:
-    """Count a key once more; of too many keys only the frequent are kept."""
-    tally[key] += 1
-    if len(tally) > 2 * most_keys:
-        kept = dict(tally.most_common(most_keys))
-        tally.clear()
-        tally.update(kept)
 
 
 def _moment(text: str) -> datetime | None:
@@ -174,24 +153,19 @@ def pace_of(moments: Mapping[int, int], least_span_seconds: int = 1) -> Pace | N
         return None
     gaps = ((after - before, before) for before, after in pairwise(sorted(moments)))
     waits = heapq.nlargest(_MOST_WAITS, (gap for gap in gaps if gap[0] >= _SHORTEST_WAIT_SECONDS))
-    span, counts = _in_spans(moments, _MOST_BARS, least_span_seconds)
+    # The narrowest span of which so many reach from the first moment to the last.
+    first, last = min(moments), max(moments)
+    spans = (span for span in _SPANS_SECONDS if span >= least_span_seconds)
+    span = next(span for span in spans if last // span - first // span < _MOST_BARS)
+    counts: Counter[int] = Counter()
+    for moment, each in moments.items():
+        counts[moment // span * span] += each
     return (
         datetime.fromtimestamp(min(counts), UTC),
         span,
         tuple(counts[second] for second in range(min(counts), max(counts) + 1, span)),
         tuple((datetime.fromtimestamp(second, UTC), seconds) for seconds, second in waits),
     )
-
-
-def _in_spans(moments: Mapping[int, int], most_spans: int, least_seconds: int = 1) -> tuple[int, Counter[int]]:
-    """Return the narrowest span, in seconds, of which so many reach from first to last, and the counts in each."""
-    first, last = min(moments), max(moments)
-    spans = (span for span in _SPANS_SECONDS if span >= least_seconds)
-    span = next(span for span in spans if last // span - first // span < most_spans)
-    counts: Counter[int] = Counter()
-    for moment, each in moments.items():
-        counts[moment // span * span] += each
-    return span, counts
 
 
 def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown_ledger: str = "") -> Report:
