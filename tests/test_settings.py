@@ -1,7 +1,6 @@
 """Options from three sources and who is blamed for a bad one; secrets; data centres; moments."""
 
 import os
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import ROOT, cases, table
+from conftest import cases, table
 from importer.errors import ConfigurationError, ExitCode, ImporterError, UsageError
 from importer.settings.credentials import Credentials, credentials_path, load_credentials
 from importer.settings.loading import load_settings
@@ -241,7 +240,7 @@ def test_data_centers() -> None:
 def credentials_error(environment: Mapping[str, str]) -> str:
     """Load credentials that cannot be loaded; return message and hint, which hold no secret."""
     with pytest.raises(ConfigurationError) as caught:
-        load_credentials(environment, Path("no units"))
+        load_credentials(environment)
     said = f"{caught.value.message} | {caught.value.hint} | {caught.value.__cause__}"
     assert "hunt" not in said
     return said
@@ -272,14 +271,7 @@ def test_credentials(credentials_file: Path) -> None:
 
 
 def test_credentials_of_a_unit(tmp_path: Path) -> None:
-    """Where a unit has the secrets for itself, the line that passes them on is named, which is README's."""
-    shutil.copy(ROOT / "sample_data/night/cdr-importer.service", tmp_path)
-    (tmp_path / "other.service").write_text("[Service]\nLoadCredential=credentials.toml:/etc/other\n")
-    with pytest.raises(ConfigurationError) as caught:
-        load_credentials({}, tmp_path)
-    unit, line = caught.value.hint.split(" has them for its own runs only. Begin this command, as root, with: ")
-    assert unit == f"{tmp_path}/cdr-importer.service"
-    assert f"{line} cdr-importer doctor\n" in (ROOT / "README.md").read_text(encoding="utf-8")
+    """Where systemd passes no file, the unit's line is named that should have."""
     said = credentials_error({"CREDENTIALS_DIRECTORY": str(tmp_path)})
     assert f"| systemd passed no {tmp_path}/credentials.toml: look at the unit's" in said
 

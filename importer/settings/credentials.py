@@ -3,7 +3,7 @@
 import importlib
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,6 @@ SECRETS = ("client_id", "client_secret", "refresh_token")
 CREDENTIALS_NAME = "credentials.toml"
 SYSTEMD_VARIABLE = "CREDENTIALS_DIRECTORY"
 """The folder of a unit's ``LoadCredential=`` files: systemd.exec(5)."""
-
-UNITS = Path("/etc/systemd/system")
 
 _FILE_BYTES = 16 * 1024
 _TOML_POSITION = r"\(at (line [0-9]+, column [0-9]+|end of document)\)"
@@ -50,11 +48,11 @@ def is_secret(text: str) -> bool:
     return re.fullmatch(r"[!#-&(-~][!-~]{0,4095}", text) is not None
 
 
-def load_credentials(environment: Mapping[str, str], units: Path = UNITS) -> Credentials:
+def load_credentials(environment: Mapping[str, str]) -> Credentials:
     """Return the secrets, all three from one place so that the parts of two sign-ins are never mixed.
 
     The place is the environment when any of the three variables is set, else the file that systemd passes, else
-    `credentials_path`. Raises ConfigurationError (78), with a hint from ``units`` where one of them has secrets.
+    `credentials_path`. Raises ConfigurationError (78).
     """
     own = credentials_path()
     passed = Path(environment.get(SYSTEMD_VARIABLE, "")) / CREDENTIALS_NAME
@@ -69,12 +67,11 @@ def load_credentials(environment: Mapping[str, str], units: Path = UNITS) -> Cre
         also = " (some of the three are in the environment, so the file is not read)" if by_variable else ""
         hint = (
             f"Set {', '.join(map(variable_of, missing))}, or run `cdr-importer auth login`, which writes all "
-            f"three to {where}. A trial needs none of them: `cdr-importer import --sandbox`."
+            f"three to {where}. A trial needs none of them: `cdr-importer import --sandbox`. Where a unit of "
+            "systemd has them, begin the command with README's line `systemd-run`."
         )
         if environment.get(SYSTEMD_VARIABLE) and not secrets:
             hint = f"systemd passed no {passed}: look at the unit's LoadCredential=. {hint}"
-        elif not secrets:
-            hint = _hint_of_unit(units) or hint
         raise ConfigurationError(f"missing for the sign-in: {', '.join(missing)}{also}", hint=hint)
     for name, secret in secrets.items():
         if not is_secret(secret):
@@ -84,21 +81,6 @@ def load_credentials(environment: Mapping[str, str], units: Path = UNITS) -> Cre
                 hint="Copy it again, without quotes, blanks or line ends around it.",
             )
     return Credentials(**secrets)
-
-
-def _hint_of_unit(units: Path) -> str:
-    """Return what passes the secrets to other commands where a unit has them for its own; else nothing."""
-    for unit in sorted(units.glob("*.service")):
-        with suppress(OSError):
-            text = unit.read_text(encoding="utf-8", errors="replace")
-            passed = re.search(rf"^LoadCredential=({CREDENTIALS_NAME}:\S+)$", text, re.MULTILINE)
-            if passed and APPLICATION in text:
-                user = re.search(r"^User=(\S+)$", text, re.MULTILINE)
-                return (
-                    f"{unit} has them for its own runs only. Begin this command, as root, with: systemd-run -qtP "
-                    f"--wait --collect{f' --uid {user[1]}' if user else ''} -p LoadCredential={passed[1]}"
-                )
-    return ""
 
 
 def save_credentials(credentials: Credentials, *, in_keyring: bool = False) -> Path:
