@@ -367,14 +367,7 @@ def parse_moment(text: str, *, now: datetime, timezone: str | None) -> int:
                 hint="Give it with its offset, like 2026-03-01T14:30+01:00, or take another time.",
             )
         day = now.astimezone(zone).date() - timedelta(_DAYS_BACK[text]) if is_word else given.date()
-        first = datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
-        before = first - timedelta(seconds=1)
-        if first.astimezone(zone).date() != day or before.astimezone(zone).date() >= day:
-            raise UsageError(
-                f"{day} has no beginning in {zone}: its clock skipped it",
-                hint="Give an offset: 2026-03-01T00:00+02:00.",
-            )
-        return int(first.timestamp())
+        return int(datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC).timestamp())
     except (ValueError, OverflowError):
         fault = f"--since or --until: {text!r} is no date and time of the calendar"
         raise UsageError(fault, hint=_MOMENT_HINT) from None
