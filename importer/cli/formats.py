@@ -1,7 +1,6 @@
 """The commands `detect`, which explains a file, and `formats`, which lists, drafts and tests formats."""
 
 import shlex
-from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -71,7 +70,6 @@ def new_command(settings: Settings, export: Path, output: Path | None) -> None:
     answer questions instead: `init --from EXPORT`.
     """
     from importer.formats.catalogue import RESERVED_NAMES, load_catalogue
-    from importer.formats.detection import detect
     from importer.formats.drafting import draft_of, format_name
     from importer.pipeline.inputs import check_apart
 
@@ -83,17 +81,9 @@ def new_command(settings: Settings, export: Path, output: Path | None) -> None:
     shown = draft_of(export, settings)
     draft = shown.text(name, catalogue.causes, {})
     write_new(target, draft.text)
-    lines = [f"{target}: a draft from {shown.seen}."]
-    # Of none, of two, or standard input, which is read by now.
-    with suppress(ImporterError):
-        if found := detect(export, [*catalogue.formats.values()], Settings()):
-            lines.append(
-                f"The export is of format {found.format.name}, too: use that one, or your own with --format."
-            )
+    show_lines(wrapped(f"{target}: a draft from {shown.seen}.", "  "))
     points = draft.open_points()
-    lines.append(f"{counted(len(points), 'open point')}:")
-    for line in lines:
-        show_lines(wrapped(line, "  "))
+    show(f"{counted(len(points), 'open point')}:")
     for number, text in points:
         show_lines(wrapped(f"  line {number}: {text}"[: 2 * terminal_width() - 4], "    "))
     show("Columns are named by the left-hand name of their line. Settle all, then:")

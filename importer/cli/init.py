@@ -265,11 +265,8 @@ def _is_meant(agents: Path) -> bool:
     """Return whether the agents file is there, or can be made, and is to be by a yes."""
     if agents.exists():
         return True
-    if not agents.parent.is_dir():
-        show(f"The folder {agents.parent} is not there.", err=True)
-        return False
     if not os.access(agents.parent, os.W_OK):
-        show(f"{agents} is not there, and you cannot write into its folder: put it there first.", err=True)
+        show(f"{agents} is not there, nor a folder for it in which you may write: put it there first.", err=True)
         return False
     return click.confirm(f"{agents} is not there. Make it, to be completed?", default=False, err=True)
 
