@@ -229,8 +229,8 @@ def resolve_command(
     if not (note or "").strip() and chosen != ["reopen"]:
         raise UsageError("resolve: --note is missing", hint="Write how you know, as in --note 'seen in Zoho'.")
     if len(chosen) != 1:
-        fault = "say one of --sent, --not-sent, --close and --reopen" + (", not several" if chosen else "")
-        raise UsageError(f"resolve: {fault}", hint="Look for the call in Zoho first.")
+        fault = "resolve: say one of --sent, --not-sent, --close and --reopen"
+        raise UsageError(fault, hint="Look for the call in Zoho first.")
     (decision,) = chosen
     if decision == "reopen":
         with held_ledger(settings, "resolve", show_message) as ledger:
