@@ -95,8 +95,7 @@ def new_command(settings: Settings, export: Path, output: Path | None) -> None:
 @click.option("--expected", type=PATH, metavar="FILE", help="Default: SAMPLE.expected.csv beside SAMPLE.")
 @click.argument("name", metavar="FORMAT")
 @click.argument("sample", type=PATH, metavar="SAMPLE")
-@click.pass_obj
-def test_command(flags: dict[str, str], settings: Settings, name: str, sample: Path, expected: Path | None) -> int:
+def test_command(settings: Settings, name: str, sample: Path, expected: Path | None) -> int:
     """Say whether FORMAT, a .toml file or a name, makes of SAMPLE what its expected results say.
 
     They are the results of `check --all-rows`, read through by a person. Paths, hints and the columns of delivery
@@ -113,15 +112,10 @@ def test_command(flags: dict[str, str], settings: Settings, name: str, sample: P
     catalogue.pick(name)
     wanted = expected or sample.with_name(f"{sample.stem}.expected.csv")
     if not wanted.exists():
-        words = ["cdr-importer", "check", "--all-rows", "--format", name]
-        for option, value in flags.items():
-            # Numbers are never printed on stderr.
-            shown = "NUMBER" if option == "default_agent_number" else str(value)
-            words += [f"--{option.replace('_', '-')}", shown]
         raise NoInputError(
             f"there is no expected file {wanted}",
-            hint="Write it with this command, then read every line of it, since it must be right:",
-            lines=(shlex.join([*words, "--results", str(wanted), str(sample)]),),
+            hint="Write it by `cdr-importer check --all-rows --results`, with the same format and options. Then "
+            "read every line of it, since it must be right.",
         )
     problems: list[ImporterError] = []
     with temporary_folder() as folder:
@@ -143,7 +137,7 @@ def detect_command(settings: Settings, files: tuple[Path, ...]) -> int:
     from importer.cli.explain import file_lines
     from importer.files.export import named_files
     from importer.formats.catalogue import load_catalogue
-    from importer.formats.detection import UNKNOWN_TODO, UnknownFormatError, detect
+    from importer.formats.detection import detect
 
     catalogue = load_catalogue(settings.config)
     formats = catalogue.candidates(settings.format)
@@ -157,12 +151,7 @@ def detect_command(settings: Settings, files: tuple[Path, ...]) -> int:
             found = detect(path, formats, settings, catalogue.lookalikes)
         except ImporterError as error:
             codes.append(error.exit_code)
-            if isinstance(error, UnknownFormatError):
-                show_message(error.message, UNKNOWN_TODO)
-                none = [("(none)", "no format has a column in common")]
-                show_lines(table(("nearest format", "what keeps the file from it"), error.nearest or none))
-            else:
-                show_message(*error_text(error))
+            show_message(*error_text(error))
             continue
         if found is None:
             show(f"{path}: a results file of this program; import passes it over.")

@@ -78,7 +78,6 @@ class UnknownFormatError(InputUnusableError):
         near = "".join(f"Nearest: {name} ({difference}). " for name, difference in nearest)
         header = "" if has_header else HEADER_TODO
         super().__init__(message, hint=f"{near}{header}{UNKNOWN_TODO}")
-        self.nearest = nearest
 
 
 def detect(
