@@ -116,6 +116,8 @@ def _usage_text(error: click.UsageError, context: click.Context, arguments: list
             name, [each for one in context.command.params for each in one.opts], n=1, cutoff=0.8
         )
         meant = f" Did you mean {near[0]}?" if near else ""
+        if "dry" in name:
+            meant = " `check` tries all without sending."
         return f"'{command}' has no option {shown}.{meant}"
     if isinstance(error, click.MissingParameter) and error.param is not None:
         return f"{error.param.make_metavar(context)} is missing: name it at the end of the command."
