@@ -46,7 +46,7 @@ class _Given:
 
     def read(self, option: str) -> object:
         """Return the value of the option; raises an error that names origin, value and rule."""
-        # `--ledger $LEDGER --site paris` with an empty variable: a new ledger of that name notified all calls again.
+        # `--ledger $LEDGER --site paris` with an empty variable would make a new ledger: all calls again.
         if self.is_flag and str(self.value).startswith("--") and str(self.value)[2:] in OPTIONS:
             raise self.error("its value is missing, another option stands in its place")
         try:
