@@ -27,6 +27,7 @@ from importer.formats.headers import (
     call_places,
     cells_by_any_delimiter,
     forbidden_in,
+    has_columns,
     header_positions,
     require_clear,
     require_only,
@@ -209,6 +210,8 @@ def _delimiters(sample: Sample, cdr_format: Shape, settings: Settings) -> tuple[
 
 
 def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_share: float) -> Match | None:
+    if not has_columns(sample.header_keys(dialect), cdr_format):
+        return None
     records = sample.records(dialect)
     patterns = cdr_format.detect.patterns
     for index, (line, cells) in enumerate(records[:HEADER_RECORDS]):
@@ -319,6 +322,8 @@ def _matching(texts: set[str], pattern: str, cdr_format: Shape) -> set[str]:
 
 
 def _whole(texts: set[str], pattern: str) -> set[str]:
+    if not texts:
+        return set()
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -1,7 +1,7 @@
 """Which record is the header of a format, and which headers are refused because cells could be misread."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from importer.errors import InputUnusableError
 from importer.formats.cells import plain_cell
@@ -30,8 +30,7 @@ def header_positions(
     """
     keys = [column_key(cell) for cell in cells]
     spellings: Mapping[str, Sequence[str]] = {}
-    required = cdr_format.columns.values()
-    if required and all(any(column_key(text) in keys for text in texts) for texts in required):
+    if has_columns(keys, cdr_format):
         spellings = {**cdr_format.columns, **cdr_format.optional_columns}
     elif cdr_format.layouts:
         spellings = {name: (name,) for name in positions or ()}
@@ -40,6 +39,12 @@ def header_positions(
     found = {name: keys.index(some[0]) for name, some in there.items() if some}
     is_enough = not cdr_format.layouts or len(found) >= LEAST_SHARE_OF_COLUMNS * len(positions or ())
     return found if is_enough else {}
+
+
+def has_columns(keys: Container[str], cdr_format: Shape) -> bool:
+    """Return whether all columns that a header of the format has are among these keys."""
+    required = cdr_format.columns.values()
+    return bool(required) and all(any(column_key(text) in keys for text in texts) for texts in required)
 
 
 def format_of_header(cells: Sequence[str], formats: Iterable[CdrFormat]) -> str:

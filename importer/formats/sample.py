@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import chain
 from typing import Final, NamedTuple
 
 from importer.files.export import ExportFile
@@ -79,6 +80,7 @@ class Sample:
         self._left_out = left_out
         self._split: dict[Dialect, Records] = {}
         self._quotings: dict[str, tuple[bool, bool, bool]] = {}
+        self._header_keys: dict[Dialect, frozenset[str]] = {}
 
     def records(self, dialect: Dialect) -> Records:
         """Return (line, cells) of the first records, without blank ones and what a database client prints."""
@@ -93,6 +95,13 @@ class Sample:
             if any(cells) and not is_printed(cells, dialect.delimiter):
                 records.append((line, tuple(cells[: len(cells) - self._left_out])))
         return records
+
+    def header_keys(self, dialect: Dialect) -> frozenset[str]:
+        """Return the keys of all cells of the first records, one of which may be a header."""
+        if dialect not in self._header_keys:
+            cells = chain.from_iterable(cells for _, cells in self.records(dialect)[:HEADER_RECORDS])
+            self._header_keys[dialect] = frozenset(map(column_key, cells))
+        return self._header_keys[dialect]
 
     def rows(self, dialect: Dialect, start: int, field_count: int, spill: int | None) -> list[tuple[str, ...]]:
         """Return the cells of the first rows, which stand from record ``start`` on.
