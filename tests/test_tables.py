@@ -382,7 +382,7 @@ def test_json_of_one_object(tmp_path: Path) -> None:
 
 
 def test_json_of_pages(tmp_path: Path) -> None:
-    """Pages of an answer, in a list or one after the other, are read where the objects themselves are no calls."""
+    """Pages and envelopes, in a list or one after the other, are read where they are no calls themselves."""
     one = {"id": "a1", "from": "+12125550101", "to": "+12125550142", "start_time": "2026-03-02", "state": "busy"}
     path = tmp_path / "export.json"
     first, last = {"calls": [one], "next": 2}, {"calls": [{**one, "id": "a2"}], "next": None}
@@ -391,11 +391,18 @@ def test_json_of_pages(tmp_path: Path) -> None:
         (["a1", "a2"], (first, {"calls": []}, last)),
         (["a1", "a2"], ({"data": first}, {"data": last})),
         (["a1", "a3"], ({**one, "legs": [one]}, {**one, "id": "a3", "legs": []})),
+        (
+            ["a1", "a2"],
+            ({"event": "end", "data": one}, {"event": "end", "data": {**one, "id": "a2", "legs": [one]}}),
+        ),
+        (["a1"], ({"event": "end", "data": {**one, "contact": {"id": "c1"}}},)),
     ):
         for text in (json.dumps(pages), "\n".join(map(json.dumps, pages)), json.dumps(pages, indent=1)):
             path.write_text(text, encoding="utf-8")
             found = detected(path)
             assert [cells[found.positions["id"]] for cells in found.sample] == ids
+    path.write_text(json.dumps({"calls": [one], "last": {**one, "id": "a9"}}), encoding="utf-8")
+    assert len(detected(path).sample) == 1
     for fault in ({"error": "too many requests"}, {"calls": None}):
         path.write_text(json.dumps((first, fault)), encoding="utf-8")
         assert "of no format known here" in refusal(path)

@@ -38,7 +38,7 @@ class ExportFile:
     """One export: ``path`` as it was given, how it came packed, and the spool of its bytes where there is one.
 
     ``is_table``: the spool is the CSV text of a sheet of a workbook, whose name is ``sheet``, or of JSON objects.
-    ``is_whole``: its rows are all objects of the file, not those of a list inside of them.
+    ``turn``: it is read only where no table of the file with a lower one is of a known format.
     ``first_line`` is the number of its first line: 0 where the keys of objects were written above them.
     ``pinned`` is the identity of the file that was read: another file, or a changed one, is not opened then. What
     is 0 in it is not compared.
@@ -52,7 +52,7 @@ class ExportFile:
     spool: io.FileIO | None = None
     is_table: bool = False
     sheet: str | None = None
-    is_whole: bool = False
+    turn: int = 0
     first_line: int = 1
     pinned: Identity | None = None
     fewest_bytes: int = 0
@@ -215,8 +215,8 @@ def open_tables(path: Path, sheet: str | None = None, limits: SpoolLimits | None
     """Yield the tables at this path, each as an export: the sheets of a workbook, else the one that it is.
 
     Of a workbook ``sheet`` picks one; without it these are all that are not hidden and have anything in them, else
-    the first. JSON objects become CSV text, of a single one each list of objects and the object itself, of several
-    these and then each list inside. Raises as `open_export` does.
+    the first. JSON objects become CSV text: themselves, each list of objects and each object inside of them.
+    Raises as `open_export` does.
     """
     limits = limits or SpoolLimits()
     file = open_export(path, limits)
@@ -229,15 +229,16 @@ def open_tables(path: Path, sheet: str | None = None, limits: SpoolLimits | None
             yield from tuple(each for each in tables if each.open().read(BLOCK_BYTES).strip(b",\n")) or tables[:1]
         elif is_json(usable_start(file.open, file.shown)):
             is_first = True
-            for place in places_of_objects(file.open, file.shown):
-                try:
-                    table = _table(file, rows_of_objects(file.open, file.shown, place), limits)
-                except InputUnusableError:  # an envelope is no row
-                    if is_first:
-                        raise
-                else:
-                    yield replace(table, is_whole=not place)
-                is_first = False
+            for turn, places in enumerate(places_of_objects(file.open, file.shown)):
+                for place in places:
+                    try:
+                        table = _table(file, rows_of_objects(file.open, file.shown, place), limits)
+                    except InputUnusableError:  # an envelope is no row
+                        if is_first:
+                            raise
+                    else:
+                        yield replace(table, turn=turn)
+                    is_first = False
         else:
             yield file
 

@@ -29,8 +29,8 @@ _BEGINNING: Final = re.compile(r"\ufeff?\s*(?:\[\s*(?:[\[{\]]|$)|\{\s*(?:[\"}]|$
 _SPACE: Final = re.compile(r"\s*")
 
 Place = tuple[str, ...] | None
-"""The keys on the way to a list of objects in each object of the file; none where the file is a list and these are
-the calls, None where these are and stand one after the other."""
+"""The keys on the way to an object, or a list of them, in each object of the file; none where the file is a list
+and these are the calls, None where these are and stand one after the other."""
 
 EMPTY: Final = ("",)
 """The place of the calls of an answer that holds none."""
@@ -47,13 +47,15 @@ def is_json(start: bytes) -> bool:
     return _BEGINNING.match(start.decode(json.detect_encoding(start), "ignore")) is not None
 
 
-def places_of_objects(opened: Callable[[], BinaryIO], shown: str) -> tuple[Place, ...]:
-    """Return where the calls of a file may be: of a single object its lists, or itself; ``opened`` opens the file.
+def places_of_objects(opened: Callable[[], BinaryIO], shown: str) -> tuple[tuple[Place, ...], ...]:
+    """Return where the calls of a file may be, in the order to look there; ``opened`` opens the file.
 
-    Of several objects it is these, or a list inside of each. Only the columns distinguish an envelope around calls
-    from one call with a list of its legs. An answer without calls has an empty list, no word of a fault, and
-    nothing that may be a telephone number.
+    Of a single object these are its lists and itself, then an object inside; of several these, then a list inside
+    of each, then an object inside. Only the columns distinguish an envelope around calls from one call with a list
+    of its legs. An answer without calls has an empty list, no word of a fault, and nothing that may be a telephone
+    number.
     """
+    inside: list[Place] = []
     with opened() as source:
         text = _Text(source, shown)
         themselves: Place = None
@@ -61,17 +63,17 @@ def places_of_objects(opened: Callable[[], BinaryIO], shown: str) -> tuple[Place
             themselves = ()
             text.take("[")
         is_object = text.peek() == "{" or themselves is None
-        lists = [*islice(_lists(text, is_outer=True), MOST_LISTS + 1)] if is_object else []
+        lists = [*islice(_lists(text, inside), MOST_LISTS + 1)] if is_object else []
         if len(lists) > MOST_LISTS:
             text.refuse(f"the object has more than {MOST_LISTS} lists of objects")
         if text.peek():
-            return (themselves, *lists)
+            return (themselves,), (*lists,), (*inside[:MOST_LISTS],)
     if not lists:
         ((_, cells, _),) = _objects(opened, shown, None)
         filled = {key: cell for key, cell in cells.items() if cell not in ("", "[]") and "://" not in cell[:8]}
         if "[]" in cells.values() and not any(_FAULT.search(key) or _NUMBER.search(filled[key]) for key in filled):
-            return (None, EMPTY)
-    return (*lists, None)
+            return ((None, EMPTY),)
+    return (*lists, None), (*inside[:MOST_LISTS],)
 
 
 def rows_of_objects(opened: Callable[[], BinaryIO], shown: str, place: Place) -> Iterator[bytes]:
@@ -136,20 +138,24 @@ def _listed(text: "_Text", place: tuple[str, ...]) -> Iterator[_Item]:
             yield from _listed(text, place[1:])
         else:
             is_there = True
-            yield from (text.item() for _ in text.elements("[]"))
+            yield from (text.item() for _ in (text.elements("[]") if text.peek() == "[" else (None,)))
     if not is_there:  # such as an answer of a fault among pages
-        text.refuse(f"the list {place[0][:40]!r} is missing, which the objects above have")
+        text.refuse(f"the key {place[0][:40]!r} is missing, which the objects above have")
 
 
-def _lists(text: "_Text", *, is_outer: bool) -> Iterator[tuple[str, ...]]:
-    """Step over an object and yield the way to each list of objects in it and, of the outer one, one deeper."""
+def _lists(text: "_Text", inside: list[Place] | None) -> Iterator[tuple[str, ...]]:
+    """Step over an object and yield the way to each list of objects in it; of the outer one also one deeper.
+
+    The way to each object in it is added to ``inside``, which only the outer one has.
+    """
     for key in text.members():
         if text.peek() == "[" and text.peek(behind=1) == "{":
             yield (key,)
             for _ in text.elements("[]"):
                 text.item()
-        elif is_outer and text.peek() == "{":
-            yield from ((key, *inner) for inner in _lists(text, is_outer=False))
+        elif inside is not None and text.peek() == "{":
+            inside.append((key,))
+            yield from ((key, *inner) for inner in _lists(text, None))
         else:
             text.value()
 

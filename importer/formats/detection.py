@@ -97,12 +97,12 @@ def detect(
         found: list[tuple[ExportFile, Detection | None]] = []
         unknown: list[UnknownFormatError] = []
         for table in open_tables(path, settings.sheet):
+            if found and table.turn > found[0][0].turn:
+                break
             try:
                 found.append((table, _detect(table, formats, settings, lookalikes)))
             except UnknownFormatError as error:
                 unknown.append(error)
-            if found and table.is_whole:  # what these objects have inside is part of them
-                break
         with_rows = [each for each in found if each[1] is None or each[1].sample]
         if len(with_rows) > 1:
             first = found[0][0]
