@@ -74,8 +74,6 @@ class Intake:
             )
         self._systems = systems_of([*run.catalogue.formats.values(), *(each.format for each in detections)])
         self._plan = prepare_plan(run.settings, run.catalogue, detections, run.now)
-        self._reasons: Counter[str] = Counter()
-        self._good_rows = 0
         self._examples: list[Call] = []
         self._preparation: Preparation
         self._prepare: partial[Iterator[_Part]] | None = None  # has workers prepare parts of files
@@ -200,7 +198,7 @@ class Intake:
         if isinstance(ledger, Ledger):
             with ledger.staging(self._systems) as staging:
                 new, _, first = self._stage(results, staging, Outcome.PENDING)
-                for problem in filter(None, (self._too_many_rejects(), old_calls(run, ledger, new, first))):
+                for problem in filter(None, (self._too_many_rejects(results), old_calls(run, ledger, new, first))):
                     raise problem
                 results.sync()
                 outlook = ask_before_sending(run, ledger, self._example_lines)
@@ -222,7 +220,7 @@ class Intake:
                 f"An import would send {counted(calls, 'call')} now{others}: at {rate} until {end[:16]} GMT."
             )
             found = old_calls(run, ledger, new, first)
-        for problem in filter(None, (self._too_many_rejects(), found)):
+        for problem in filter(None, (self._too_many_rejects(results), found)):
             self._report(problem)
         return None
 
@@ -267,23 +265,19 @@ class Intake:
     def _batches(self) -> Iterator[Sequence[ResultRow | Call]]:
         for batch in self._preparation.results():
             self._run.stop_if_interrupted()
-            for row in batch if self._run.settings.max_errors.percent is not None else ():
-                if isinstance(row, Call) or row.outcome not in (Outcome.SKIPPED, Outcome.REJECTED):
-                    self._good_rows += 1
-                elif row.outcome is Outcome.REJECTED:
-                    self._reasons[row.reason] += 1
             yield batch
 
-    def _too_many_rejects(self) -> InputUnusableError | None:
+    def _too_many_rejects(self, results: ResultsFile) -> InputUnusableError | None:
         """Return the error where `--max-errors` is a share and a larger share of the rows is rejected.
 
         Nothing is taken in then: an export that changed may also be misread where it is not rejected.
         """
-        limit, rejected = self._run.settings.max_errors, self._reasons.total()
-        rows = rejected + self._good_rows
+        limit, counts = self._run.settings.max_errors, results.counts
+        rejected = counts.outcomes[Outcome.REJECTED]
+        rows = results.open_calls + counts.outcomes.total() - counts.outcomes[Outcome.SKIPPED]
         if limit.percent is None or not limit.exceeded(rejected, rows):
             return None
-        reasons = ", ".join(f"{reason} {count}" for reason, count in self._reasons.most_common(_SHOWN_REASONS))
+        reasons = ", ".join(f"{reason} {count}" for reason, count in counts.rejected.most_common(_SHOWN_REASONS))
         return InputUnusableError(
             f"{rejected} of {rows} rows that were not skipped are rejected ({reasons}), which --max-errors "
             f"{limit.percent:g}% does not allow",

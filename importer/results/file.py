@@ -168,7 +168,10 @@ class Finished:
 
 
 class ResultsFile:
-    """The results of one run: `add` rows, `sync`, `take_up` calls of earlier runs, `finish`."""
+    """The results of one run: `add` rows, `sync`, `take_up` calls of earlier runs, `finish`.
+
+    ``counts`` has the rows added so far whose fate is decided, ``open_calls`` is how many others there are.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -178,8 +181,8 @@ class ResultsFile:
                 hint = "Name other results with --results, or move it away."
                 raise CannotCreateError(f"{there} is in the way of the results", hint=hint)
         self._streams: list[IO[str]] = []
-        self._carried = self._open = 0
-        self._counts = Finished()
+        self._carried = self.open_calls = 0
+        self.counts = Finished()
         self.is_kept = False  # once their calls are in the ledger, the parts are left whatever happens
         self._finished: Finished | None = None
         try:
@@ -201,9 +204,9 @@ class ResultsFile:
                 self._write(cells_of(row, calls_are) for row in chunk)
             own = [row for row in chunk if isinstance(row, ResultRow)]
             for row in own:
-                self._counts.add(row.outcome, row.reason, row.code, defused(row.place.file), row.place.line)
-            self._counts.outcomes[calls_are] += len(chunk) - len(own)
-            self._open += self._counts.outcomes.pop(Outcome.PENDING, 0)
+                self.counts.add(row.outcome, row.reason, row.code, defused(row.place.file), row.place.line)
+            self.counts.outcomes[calls_are] += len(chunk) - len(own)
+            self.open_calls += self.counts.outcomes.pop(Outcome.PENDING, 0)
 
     def sync(self) -> None:
         """Make the rows added durable, with the name that says they are whole; nothing is added after that."""
@@ -236,22 +239,22 @@ class ResultsFile:
     def finish(self, fates: Fates | None, *, may_drop: bool = False) -> Finished:
         """Write the results, calls of earlier runs first; without any row no file is left if it ``may_drop``."""
         self.sync()
-        if may_drop and not (self._open or self._carried or self._counts.outcomes.total()):
+        if may_drop and not (self.open_calls or self._carried or self.counts.outcomes.total()):
             self.discard()
-            self._finished = replace(self._counts, is_written=False)
+            self._finished = replace(self.counts, is_written=False)
             return self._finished
         with writing(self.path):
             for stream in self._streams:
                 stream.close()  # which writes the bytes that a full disk did not take before
             for part in (self._parts.rows, self._parts.carried):
                 part.stat()  # one that was deleted meanwhile is not one without rows
-            if self._open or self._carried:
+            if self.open_calls or self._carried:
                 rows = final_rows(self._parts, fates or (lambda _: {}))
-                write_final(self._parts, self._counts.counting(rows, open_only=True))
+                write_final(self._parts, self.counts.counting(rows, open_only=True))
             else:
                 self._parts.rows.rename(self._parts.final)
             put_in_place(self._parts)
-        self._finished = replace(self._counts, carried=self._carried)
+        self._finished = replace(self.counts, carried=self._carried)
         return self._finished
 
     def standing(self, fates: Fates, sent: Callable[[], Mapping[str, Fate]]) -> Finished:
@@ -265,9 +268,9 @@ class ResultsFile:
         if not self._parts.rows.exists():
             if not self.path.exists():
                 states = [OUTCOME_OF_STATE[fate.state] for fate in sent().values()]
-                self._counts.outcomes.update(states)
-                self._counts.outcomes[Outcome.PENDING] += self._open + self._carried - len(states)
-            return replace(self._counts, carried=self._carried)
+                self.counts.outcomes.update(states)
+                self.counts.outcomes[Outcome.PENDING] += self.open_calls + self._carried - len(states)
+            return replace(self.counts, carried=self._carried)
         counts, carried = Finished(), 0
         for _, _, own in counts.counting(final_rows(self._parts, fates)):
             carried += not own
