@@ -17,7 +17,6 @@ import pytest
 from conftest import Program, call_row, cases, read_results, table, write_export
 from importer.errors import CannotCreateError, ImporterError, InputUnusableError, NoInputError
 from importer.files.export import ExportFile, named_files, open_export
-from importer.files.spooling import SpoolLimits
 from misbehaviour import Simulator
 
 CASES = cases("files")
@@ -25,7 +24,7 @@ CASES = cases("files")
 TEXT = b"id,from,to,start_time,state\n" + b"".join(
     f"call{number},+12125550101,+1212555{number:04},2026-03-02 10:00:00,busy\n".encode() for number in range(300)
 )
-SMALL = SpoolLimits(largest_bytes=1 << 20, free_bytes=1 << 16, most_times=20)
+SMALL = 1 << 20
 
 
 def zstd(data: bytes) -> bytes:
@@ -66,10 +65,10 @@ def written(folder: Path, data: bytes, name: str = "export.dat") -> Path:
     return path
 
 
-def refusal(path: Path, limits: SpoolLimits | None = None) -> ImporterError:
+def refusal(path: Path, *most_bytes: int) -> ImporterError:
     """Return why a file is not usable."""
     with pytest.raises(InputUnusableError) as caught:
-        open_export(path, limits)
+        open_export(path, *most_bytes)
     return caught.value
 
 
@@ -132,9 +131,9 @@ def test_damaged_byte(tmp_path: Path, packing: str) -> None:
 def test_too_large(tmp_path: Path, packing: str) -> None:
     """A file that comes to far more than its size, or than may be spooled, is refused before it fills the disk."""
     bomb = written(tmp_path, PACKERS[packing](b"\0" * (3 << 20)))
-    assert "unpacks to more than" in refusal(bomb, SMALL).message
+    assert "comes to more than" in refusal(bomb, SMALL).message
     path = written(tmp_path, PACKERS[packing](os.urandom(1 << 20) + b"x"))
-    assert "unpacks to more than 1 MB" in refusal(path, SMALL).message
+    assert "comes to more than 1 MB" in refusal(path, SMALL).message
 
 
 def test_zip_of_the_finder(tmp_path: Path) -> None:
@@ -177,8 +176,8 @@ def piped(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
 
 def test_standard_input_without_end(piped: Callable[[bytes], None]) -> None:
     """What is piped in may not be larger than may be spooled."""
-    piped(b"x" * (SMALL.largest_bytes + 1))
-    assert "standard input is larger than" in refusal(Path("-"), SMALL).message
+    piped(b"x" * (SMALL + 1))
+    assert "standard input comes to more than 1 MB" in refusal(Path("-"), SMALL).message
 
 
 @pytest.mark.fault(25)

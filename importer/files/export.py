@@ -21,7 +21,7 @@ from importer.errors import InputUnusableError, NoInputError
 from importer.files.json_objects import is_json, places_of_objects, rows_of_objects
 from importer.files.packing import Packing, content_of, packing_of, usable_start
 from importer.files.remote import is_remote, unread_hint
-from importer.files.spooling import BLOCK_BYTES, SpoolLimits, csv_blocks, spooled
+from importer.files.spooling import BLOCK_BYTES, LARGEST_BYTES, csv_blocks, most_unpacked, spooled
 from importer.files.workbooks import is_workbook, sheets_of
 from importer.private_files import os_errors_as, why
 from schemas.vocabulary import counted
@@ -183,24 +183,21 @@ def _files_of(name: Path, notes: list[str]) -> list[Path]:
     return [file for file in files if file not in unfinished]
 
 
-def open_export(path: Path, limits: SpoolLimits | None = None) -> ExportFile:
+def open_export(path: Path, largest_bytes: int = LARGEST_BYTES) -> ExportFile:
     """Return the export at this path; `-` is standard input. A packed one is unpacked whole, and checked by that.
 
     Raises NoInputError when it cannot be read, InputUnusableError when it is damaged, packed in a way that is not
-    understood or larger than the limits allow, CannotCreateError when the temporary file cannot be written.
+    understood or larger than is allowed, CannotCreateError when the temporary file cannot be written.
     """
-    limits = limits or SpoolLimits()
     with readable(path):
-        plain = _as_it_came(path, limits)
+        plain = _as_it_came(path, largest_bytes)
         packing = packing_of(usable_start(plain.open, plain.shown))
         if packing is None or is_workbook(plain.open):
             return plain
         with plain.open() as source:
-            packed_bytes = source.seek(0, os.SEEK_END)
+            most_bytes = most_unpacked(source.seek(0, os.SEEK_END), largest_bytes)
             source.seek(0)
-            most_bytes = limits.most_bytes(packed_bytes)
-            too_large = f"{plain.shown}: the {packing} file unpacks to more than {most_bytes >> 20} MB"
-            spool = spooled(content_of(source, packing, plain.shown), most_bytes, too_large)
+            spool = spooled(content_of(source, packing, plain.shown), f"{plain.shown}, unpacked,", most_bytes)
         unpacked = ExportFile(path, packing, spool)
         inner = packing_of(usable_start(unpacked.open, f"{plain.shown}, unpacked,"))
         if inner is not None and not is_workbook(unpacked.open):
@@ -211,20 +208,19 @@ def open_export(path: Path, limits: SpoolLimits | None = None) -> ExportFile:
     return unpacked
 
 
-def open_tables(path: Path, sheet: str | None = None, limits: SpoolLimits | None = None) -> Iterator[ExportFile]:
+def open_tables(path: Path, sheet: str | None = None) -> Iterator[ExportFile]:
     """Yield the tables at this path, each as an export: the sheets of a workbook, else the one that it is.
 
     Of a workbook ``sheet`` picks one; without it these are all that are not hidden and have anything in them, else
     the first. JSON objects become CSV text: themselves, each list of objects and each object inside of them.
     Raises as `open_export` does.
     """
-    limits = limits or SpoolLimits()
-    file = open_export(path, limits)
+    file = open_export(path)
     with readable(path):
         if is_workbook(file.open):
             with file.open() as source:
-                sheets = sheets_of(source, file.shown, limits, sheet)
-                tables = tuple(_table(file, csv_blocks(rows), limits, name) for name, rows in sheets)
+                sheets = sheets_of(source, file.shown, sheet)
+                tables = tuple(_table(file, csv_blocks(rows), name) for name, rows in sheets)
             # One that begins with so many commas and line ends has nothing in it.
             yield from tuple(each for each in tables if each.open().read(BLOCK_BYTES).strip(b",\n")) or tables[:1]
         elif is_json(usable_start(file.open, file.shown)):
@@ -232,7 +228,7 @@ def open_tables(path: Path, sheet: str | None = None, limits: SpoolLimits | None
             for turn, places in enumerate(places_of_objects(file.open, file.shown)):
                 for place in places:
                     try:
-                        table = _table(file, rows_of_objects(file.open, file.shown, place), limits)
+                        table = _table(file, rows_of_objects(file.open, file.shown, place))
                     except InputUnusableError:  # an envelope is no row
                         if is_first:
                             raise
@@ -245,7 +241,7 @@ def open_tables(path: Path, sheet: str | None = None, limits: SpoolLimits | None
 
 def without_rows(file: ExportFile, header: Sequence[str]) -> ExportFile:
     """Return a table of this header alone in place of a file in which nothing stands."""
-    return _table(file, csv_blocks([header]), SpoolLimits())
+    return _table(file, csv_blocks([header]))
 
 
 def readable(path: Path) -> AbstractContextManager[None]:
@@ -253,14 +249,13 @@ def readable(path: Path) -> AbstractContextManager[None]:
     return os_errors_as(NoInputError, f"{path} cannot be read", path, unread_hint(path))
 
 
-def _table(file: ExportFile, text: Iterator[bytes], limits: SpoolLimits, sheet: str | None = None) -> ExportFile:
+def _table(file: ExportFile, text: Iterator[bytes], sheet: str | None = None) -> ExportFile:
     """Return the rows of a file as an export of their own."""
-    too_large = f"{file.shown} comes to more than {limits.largest_bytes} bytes of text"
-    spool = spooled(text, limits.largest_bytes, too_large)
+    spool = spooled(text, f"{file.shown}, as text,")
     return ExportFile(file.path, file.packing, spool, True, sheet, first_line=1 if sheet is not None else 0)
 
 
-def _as_it_came(path: Path, limits: SpoolLimits) -> ExportFile:
+def _as_it_came(path: Path, largest_bytes: int) -> ExportFile:
     """Return the file at a path; standard input and a shell's `<(...)`, which come only once, are spooled."""
     file = ExportFile(path)
     opened: AbstractContextManager[BinaryIO]
@@ -283,8 +278,7 @@ def _as_it_came(path: Path, limits: SpoolLimits) -> ExportFile:
         opened = path.open("rb")
     with opened as source:
         blocks = iter(lambda: source.read(BLOCK_BYTES), b"")
-        too_large = f"{file.shown} is larger than {limits.largest_bytes} bytes"
-        return ExportFile(path, spool=spooled(blocks, limits.largest_bytes, too_large))
+        return ExportFile(path, spool=spooled(blocks, file.shown, largest_bytes))
 
 
 BYTE_ORDER_MARKS = (

@@ -14,7 +14,6 @@ import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from importer.errors import CannotCreateError, InputUnusableError
@@ -23,28 +22,23 @@ BLOCK_BYTES = 1 << 20
 LINE_BREAKS = re.compile(r"[\r\n]+")
 
 
-@dataclass(frozen=True, slots=True)
-class SpoolLimits:
-    """How much may be spooled: ``largest_bytes`` of one file.
-
-    A packed file that comes to more than ``free_bytes`` may also hold at most ``most_times`` its own size: exports
-    shrink to a tenth or a fiftieth, a hostile file to a thousandth and less.
-    """
-
-    largest_bytes: int = 4 << 30
-    free_bytes: int = 64 << 20
-    most_times: int = 250
-
-    def most_bytes(self, packed_bytes: int) -> int:
-        """Return how many bytes may come out of a packed file of this size."""
-        return min(self.largest_bytes, max(self.free_bytes, self.most_times * packed_bytes))
+LARGEST_BYTES = 4 << 30
+"""So much of one file is spooled."""
+FREE_BYTES, MOST_TIMES = 64 << 20, 250
+"""A packed file that comes to more than so many bytes may also hold at most so many times its own size: exports
+shrink to a tenth or a fiftieth, a hostile file to a thousandth and less."""
 
 
-def spooled(blocks: Iterator[bytes], most_bytes: int, too_large: str) -> io.FileIO:
+def most_unpacked(packed_bytes: int, largest_bytes: int = LARGEST_BYTES) -> int:
+    """Return how many bytes may come out of a packed file of this size."""
+    return min(largest_bytes, max(FREE_BYTES, MOST_TIMES * packed_bytes))
+
+
+def spooled(blocks: Iterator[bytes], shown: str, most_bytes: int = LARGEST_BYTES) -> io.FileIO:
     """Return a nameless temporary file of all blocks; the last that reads it gives the space back.
 
-    Raises InputUnusableError with the message ``too_large`` beyond ``most_bytes``, CannotCreateError when they
-    cannot be written, and the errors of ``blocks``.
+    Raises InputUnusableError beyond ``most_bytes``, CannotCreateError when they cannot be written, and the errors
+    of ``blocks``.
     """
     with temporary_writes(), tempfile.TemporaryFile(prefix="cdr-importer-") as file:
         spool = io.FileIO(os.dup(file.fileno()), "r+", closefd=False)
@@ -53,8 +47,10 @@ def spooled(blocks: Iterator[bytes], most_bytes: int, too_large: str) -> io.File
     for block in blocks:
         size += len(block)
         if size > most_bytes:
-            hint = "If that is really an export, unpack it on a disk with room and import the plain file."
-            raise InputUnusableError(too_large, hint=hint)
+            raise InputUnusableError(
+                f"{shown} comes to more than {most_bytes >> 20} MB",
+                hint="If that is really an export, unpack it on a disk with room and import the plain file.",
+            )
         left = memoryview(block)
         with temporary_writes():
             while left:

@@ -19,7 +19,7 @@ from itertools import islice
 from typing import BinaryIO, Final
 
 from importer.errors import InputUnusableError
-from importer.files.spooling import BLOCK_BYTES, SpoolLimits
+from importer.files.spooling import BLOCK_BYTES, most_unpacked
 
 MOST_CELLS = 25_000_000
 """calamine keeps every cell between the first and the last of a sheet: so many take a gigabyte."""
@@ -78,15 +78,13 @@ def is_workbook(opened: Callable[[], BinaryIO]) -> bool:
             return start[30:].startswith(_FIRST_MEMBERS)
 
 
-def sheets_of(
-    source: BinaryIO, shown: str, limits: SpoolLimits, wanted: str | None
-) -> Iterator[tuple[str, Iterator[list[str]]]]:
+def sheets_of(source: BinaryIO, shown: str, wanted: str | None) -> Iterator[tuple[str, Iterator[list[str]]]]:
     """Yield name and rows of each sheet that is not hidden, or of the one that is ``wanted``.
 
     The rows start with the first of the sheet. Raises InputUnusableError for a workbook that is damaged,
     encrypted, too large, none at all or without the sheet, and where calamine is not installed.
     """
-    errors = _checked(source, shown, limits)
+    errors = _checked(source, shown)
     try:
         from python_calamine import CalamineWorkbook, SheetTypeEnum, SheetVisibleEnum
     except ImportError:
@@ -183,7 +181,7 @@ def _text(cell: Cell, is_moment: bool) -> str:
     return f"{clock}.{round(rest * 1000):03}" if round(rest * 1000) else clock
 
 
-def _checked(source: BinaryIO, shown: str, limits: SpoolLimits) -> list[Errors]:
+def _checked(source: BinaryIO, shown: str) -> list[Errors]:
     """Return the cells with errors of each sheet, in the order of the sheets; nothing where they are not found.
 
     calamine unpacks into memory without a limit and aborts the process where memory ends, so size and extent are
@@ -196,7 +194,7 @@ def _checked(source: BinaryIO, shown: str, limits: SpoolLimits) -> list[Errors]:
             raise _with_password(shown)
         source.seek(0)
         return []
-    most_bytes = min(MOST_WORKBOOK_BYTES, limits.most_bytes(size))
+    most_bytes = min(MOST_WORKBOOK_BYTES, most_unpacked(size))
     parts: dict[str, Errors] = {}
     try:
         with zipfile.ZipFile(source) as archive:

@@ -12,7 +12,6 @@ import pandas as pd
 
 from importer.errors import ConfigurationError, InputUnusableError, NoInputError
 from importer.files.export import certain_encoding, fallback_encoding, open_export
-from importer.files.spooling import SpoolLimits
 from importer.files.workbooks import is_workbook
 from importer.formats.cells import caseless, plain_cell, without_point
 from importer.formats.sample import RESAVED_DELIMITERS, SEPARATOR_LINE, column_key
@@ -219,7 +218,7 @@ def _text(path: Path, encoding: str | None, kind: str, option: str) -> str:
     """Return the text of the file: by its byte order mark, else UTF-8, ``encoding``, or what Excel writes."""
     try:
         open_small(path, MOST_BYTES).close()
-        file = open_export(path, SpoolLimits(MOST_BYTES, MOST_BYTES))
+        file = open_export(path, MOST_BYTES)
         if is_workbook(file.open):
             raise InputUnusableError("it is a workbook", hint="")
         known = certain_encoding(file, None)
