@@ -59,7 +59,6 @@ _QUESTIONS = {
 }
 _ONLY_SEEN = ("format", "outside-prefix", "default-agent-number")
 """Asked only where an export shows one, or an agent without a number."""
-_ZONE_LINK = Path("/etc/localtime")
 
 
 @click.command("init")
@@ -190,11 +189,6 @@ def _asked(given: dict[str, str], export: Path | None, seen: Seen | None) -> tup
     """Ask for the values that no option gave; `<` goes back to the question before. Return all values."""
     usual = Settings()
     defaults = {"data-center": "us", "rate": str(usual.rate), "ledger": str(usual.ledger)}
-    # The zone of this machine is a proposal: it is never used without an answer. Servers run by UTC whatever the
-    # clock of the telephone system: that is for Enter to take no more than any other zone.
-    zone = str(_ZONE_LINK.resolve()).partition("/zoneinfo/")[2] if _ZONE_LINK.is_symlink() else ""
-    if zone and not zone.endswith("UTC"):
-        defaults["timezone"] = zone
     names = [name for name in _QUESTIONS if name not in given]
     asked: list[str] = []
     if seen and ";" in seen.evidence["extensions"]:  # the file names some
