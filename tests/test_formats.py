@@ -15,7 +15,7 @@ from importer.formats.detected import Detection
 from importer.formats.detection import detect
 from importer.formats.language import CdrFormat, Detect, LookAlike
 from importer.settings.options import Settings
-from samples import INPUTS, catalogue, detected
+from samples import INPUTS, as_it_is, catalogue, detected, is_no_row, split_records
 from schemas.vocabulary import State
 
 CASES = cases("formats")
@@ -204,7 +204,7 @@ def test_broken_own_cause_table_is_refused(text: str, said: str, tmp_path: Path)
 
 
 def test_samples_keep_their_promises(tmp_path: Path) -> None:
-    """Each sample is of its folder's format alone, as a day without rows too, whatever its name; no lookalike."""
+    """Each sample is of its folder's format alone, also without rows, whatever its name; all rows count."""
     nothing_fits = catalogue().formats["callnotify"].model_copy(update={"columns": {"id": ("no such column",)}})
     headers = set()
     for path in INPUTS:
@@ -212,6 +212,8 @@ def test_samples_keep_their_promises(tmp_path: Path) -> None:
         other.write_bytes(path.read_bytes())
         found = detected(other)
         assert found.format.name == path.parent.name, path
+        rows = [record for record in split_records(found)[1] if not is_no_row(record)]
+        assert len(as_it_is(path).listed) == len(rows), path
         if found.header_line is not None:
             lines = path.read_text(encoding=found.encoding).splitlines(keepends=True)
             headers.add((path.parent.name, "".join(lines[: found.header_line])))

@@ -45,8 +45,10 @@ def _rows(detection: Detection) -> dict[int, list[str]]:
 def test_calls_of_a_sample_stand_in_its_text(path: Path) -> None:
     """Numbers, ids, users, recordings of a sample's calls are in their rows, starts in a row of the same call."""
     detection, plan = detected(path), plan_for(path.parent.name)
-    rows = _rows(detection)
-    for call in as_it_is(path).calls():
+    rows, result = _rows(detection), as_it_is(path)
+    if detection.format.call.voiceuri:  # which no expected file shows
+        result = prepared([detection], plan)
+    for call in result.calls():
         own = rows[call.place.line]
         assert (call.place.line, untraced(call, own, detection, plan)) == (call.place.line, [])
         legs = [cells for cells in rows.values() if call.source_id in ids(cells, detection)]
