@@ -44,9 +44,10 @@ def customer_schema(dialled: NumberBook, sent: NumberBook) -> pa.DataFrameSchema
         is_other = rows["sent"] != ""
         if dialled is sent:
             is_other &= rows["sent"] != rows["customer_number"]
-        others = sent.read_column(rows.loc[is_other, "sent"])
-        others = others.loc[others["reason"] == ""]
-        found.loc[others.index] = others
+        if is_other.any():
+            others = sent.read_column(rows.loc[is_other, "sent"])
+            others = others.loc[others["reason"] == ""]
+            found.loc[others.index] = others
         usable = (found["reason"] == "") | (rows["is_invalid"] & (found["e164"] != ""))
         return pd.DataFrame({"customer_number": found["e164"].where(usable, found["reason"])})
 

@@ -65,12 +65,13 @@ def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
 
     A start that stands in for an id must have its seconds.
     """
-    keyless, time = rows.loc[rows["call.key"] == ""], rules.format.time
-    found = chain(cut_numbers(keyless, rules.format), cuts(keyless, rules.format)) if len(keyless) else ()
-    for name, reason, cut in found:
-        if cut.any():
-            faults = pd.Series(reason, index=keyless.index[cut])
-            add_faults(rows, faults, rows[name], rules, name)
+    is_keyless, time = rows["call.key"] == "", rules.format.time
+    if is_keyless.any():
+        keyless = rows.loc[is_keyless]
+        for name, reason, cut in chain(cut_numbers(keyless, rules.format), cuts(keyless, rules.format)):
+            if cut.any():
+                faults = pd.Series(reason, index=keyless.index[cut])
+                add_faults(rows, faults, rows[name], rules, name)
     exact = zip(time.columns, column_layouts(time.formats, len(time.columns)), strict=True)
     names = [name for name, layouts in exact if any("%S" in layout for layout in layouts)]
     seconds = {each for name in names for each in (name, *rules.format.origins(name))}

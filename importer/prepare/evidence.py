@@ -15,7 +15,7 @@ from importer.prepare.hints import add_faults, direction_hints, missing_status_h
 from importer.prepare.keys import call_keys
 from importer.prepare.plan import Policies, Rules
 from importer.prepare.starts import add_start, read_local_times, texts_of
-from importer.reading.conditions import Conditions, matches, seconds_of
+from importer.reading.conditions import Conditions, Flags, matches, seconds_of
 from schemas.vocabulary import Direction, Verdict
 
 UNDECIDED = 255
@@ -46,7 +46,8 @@ def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd
     starts = texts_of(rows, rules.format.time.columns)
     add_start(rows, starts, rules)
     was_cancelled = (rows["call.rank"] == Rank.CANCELLED).to_numpy()
-    _count_cancelled(rows, rules)
+    if was_cancelled.any():
+        _count_cancelled(rows, was_cancelled, rules)
     unknown = rows["call.direction"] == ""
     open_rows = unknown & rows["call.rank"].isin([*range(Rank.BUSY, Rank.NOANSWER + 1), Rank.PROBLEM])
     if open_rows.any():  # of the others it does not matter which way they went: none would be notified
@@ -58,7 +59,7 @@ def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd
         rows.loc[open_rows, "call.rank"] = np.uint8(Rank.PROBLEM)
     add_unmeasured(rows, was_cancelled, rules)
     _reject_ends_before_starts(rows, starts, rules)
-    rows[["call.source_id", "call.key"]] = call_keys(rows, rules.format)
+    rows["call.source_id"], rows["call.key"] = call_keys(rows, rules.format)
     add_damage(rows, rules, starts)
     rows["call.outcome_rank"] = rows["call.rank"]
     rows["call.rank"] = rows["call.rank"].where(rows["call.problem"] == "", np.uint8(Rank.PROBLEM))
@@ -75,10 +76,10 @@ def _reject_ends_before_starts(rows: pd.DataFrame, starts: pd.Series, rules: Rul
     Systems round either to the second, and spreadsheets show an end without its seconds.
     """
     call, first = rules.format.call, rules.shown(rules.format.time.columns)[0]
-    for columns in (call.end_time, (call.answer_time,) if call.answer_time else ()):
+    for columns in filter(None, (call.end_time, (call.answer_time,) if call.answer_time else ())):
         open_rows = rows["call.rank"].between(Rank.BUSY, Rank.NOANSWER) & (rows["call.problem"] == "")
         some = rows.loc[open_rows & rows["call.start_time"].notna()]
-        if not (columns and len(some)):
+        if not len(some):
             continue
         texts, started = texts_of(some, columns), some["call.start_time"]
         read = read_local_times(texts, some, rules)["utc"]
@@ -169,15 +170,12 @@ def _rank_of(verdict: Verdict | Literal["unknown"], policies: Policies) -> Rank:
     return Rank[counts_as.get(verdict, verdict).name]
 
 
-def _count_cancelled(rows: pd.DataFrame, rules: Rules) -> None:
+def _count_cancelled(rows: pd.DataFrame, was_cancelled: Flags, rules: Rules) -> None:
     """Rank calls that the agent gave up as not answered if they rang long enough or, by policy, for unknown time.
 
     Where the ringing is not on record the whole call bounds it: it cannot have rung longer than it lasted.
     """
-    cancelled = rows.loc[(rows["call.rank"] == Rank.CANCELLED).to_numpy()]
-    if not len(cancelled):
-        return
-    policies, call = rules.policies, rules.format.call
+    cancelled, policies, call = rows.loc[was_cancelled], rules.policies, rules.format.call
     rang, lasted = (
         seconds_of(cancelled[name]).mask(unmeasured(cancelled[name]))
         if name

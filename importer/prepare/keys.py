@@ -34,11 +34,11 @@ _NEEDLESS_ZEROS = (
 MOST_SPELLINGS = 600
 
 
-def call_keys(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:
-    """Return ``source_id`` (the export's own id of the call, "" without one) and ``key`` (what makes the call).
+def call_keys(rows: pd.DataFrame, cdr_format: CdrFormat) -> tuple[pd.Series, pd.Series]:
+    """Return the export's own id of each row's call ("" without one), and the key (what makes the call).
 
     The id is the first of the format's of which no part is empty; by the rule `least` the least of the filled
-    cells, as text. ``key`` is "" where the row has neither an id nor all the columns that make a call unique.
+    cells, as text. The key is "" where the row has neither an id nor all the columns that make a call unique.
     """
     call = cdr_format.call
     source_id = pd.Series("", index=rows.index, dtype="str")
@@ -51,7 +51,7 @@ def call_keys(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:
             value = parts[0]
             if len(parts) > 1:
                 value = joined(parts).str.replace("\x1f", ".").where(all_filled(parts), "")
-            source_id = source_id.where(~taken, value)
+            source_id = value if taken.all() else source_id.where(~taken, value)
     keyless = source_id == ""
     key = "i" + source_id
     if keyless.any():
@@ -63,7 +63,7 @@ def call_keys(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:
                 key = key.where(~(keyless & cut), "")
     for _, _, cut in cuts(rows, cdr_format):
         key = key.where(~cut, "") if cut.any() else key
-    return pd.DataFrame({"source_id": source_id, "key": key})
+    return source_id, key
 
 
 def call_id_of(site: str, source_id: str, key: str) -> str:

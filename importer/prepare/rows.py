@@ -92,7 +92,7 @@ class RowPreparer:
             evidence.gaps.add(known_starts(conditions, self.rules))
         kept_out = self._kept_out(frame, conditions)
         rows = frame.loc[~kept_out]
-        conditions = conditions.select(~kept_out.to_numpy(), rows)
+        conditions = conditions.select(~kept_out, rows)
         texts = self.rules.format.text_columns() & self.rules.format.derived.keys()
         rows = conditions.with_texts(texts - self._late)
         if evidence.zone is not None:
@@ -112,7 +112,7 @@ class RowPreparer:
             self._index.add(self._misshapen(whole, shortest_id=1), np.empty(0, JOIN))
         if self.rules.plan.all_rows:
             return self._spooled(rows, chunk, frame.loc[kept_out])
-        evidence.skipped.update(frame.loc[kept_out, "call.direction"].value_counts().to_dict())
+        evidence.skipped.update(frame["call.direction"][kept_out].tolist())
         # The results list calls, contradictions and rows of no use even without those that are skipped.
         rank = rows["call.rank"]
         matters = rank.between(Rank.BUSY, Rank.NOANSWER) | rows["call.attended_since"] | (rows["call.slot"] < 0)
@@ -132,7 +132,7 @@ class RowPreparer:
         self.evidence.first_roles = self.evidence.first_roles or [self.rules.extensions.roles]
         return conditions
 
-    def _kept_out(self, frame: pd.DataFrame, conditions: Conditions) -> pd.Series:
+    def _kept_out(self, frame: pd.DataFrame, conditions: Conditions) -> Flags:
         """Return which rows are of no outgoing call, as far as the row itself shows.
 
         Adds ``call.direction``, a Direction as text, "" where no rule of the format holds, and ``call.secondary``.
@@ -143,23 +143,24 @@ class RowPreparer:
             if (found != 0).all():
                 break
             found[(found == 0) & conditions.hold(rule.when)] = words.index(rule.value)
-        direction = pd.Series(pd.array([*words[:-1], ""], dtype="str").take(found), index=frame.index)
-        frame["call.direction"] = direction
-        kept_out = direction.isin([each.value for each in PASSED_OVER])
+        frame["call.direction"] = pd.array([*words[:-1], ""], dtype="str").take(found)
+        kept_out = np.isin(found, [*map(words.index, PASSED_OVER)])
         secondary = frame["call.secondary"] = conditions.hold(call.secondary) & bool(call.secondary)
-        leads = direction.isin([Direction.INCOMING.value, Direction.INTERNAL.value]) & ~secondary
+        came_in = found == words.index(Direction.INCOMING)
+        leads = (came_in | (found == words.index(Direction.INTERNAL))) & ~secondary
+        is_open = (found == 0) | (found == words.index("unknown"))
         are_missing = evidence.leads and not evidence.indexes_leads  # those of the chunks before
         evidence.leads |= bool(leads.any())
-        evidence.is_led |= bool(((direction == "") | (secondary & ~kept_out)).any())
+        evidence.is_led |= bool((is_open | (secondary & ~kept_out)).any())
         evidence.indexes_leads |= evidence.leads and evidence.is_led and not are_missing
-        deciding = leads if evidence.indexes_leads else direction == Direction.INCOMING.value
+        deciding = leads if evidence.indexes_leads else came_in
         decides = call.incoming_decides or evidence.indexes_leads
         columns = self.rules.format.id_columns()
         if decides or self.rules.plan.all_rows:  # the ids of rows that stay out are read too
             conditions.with_texts(columns & self.rules.format.derived.keys())
         if decides:
-            tied = call_keys(frame.loc[deciding, [*columns]], self.rules.format)["key"] != ""
-            kept_out.loc[tied.index[tied]] = False
+            _, keys = call_keys(frame.loc[deciding, [*columns]], self.rules.format)
+            kept_out[np.flatnonzero(deciding)[keys != ""]] = False
         return kept_out
 
     def _held(self, rows: pd.DataFrame, conditions: Conditions) -> tuple[Flags, Flags]:
@@ -273,7 +274,7 @@ class RowPreparer:
         rows = damaged.reset_index(drop=True)
         derived = self.rules.format.id_columns() & self.rules.format.derived.keys()
         rows = conditions_on(rows, self.rules).with_texts(derived)
-        keys = call_keys(rows, self.rules.format)["key"].drop_duplicates()
+        keys = call_keys(rows, self.rules.format)[1].drop_duplicates()
         keys = keys[keys.str.match(f"i.{{{shortest_id},}}")]
         index = np.zeros(len(keys), INDEX_ROW)
         index["key"], index["rank"], index["legs"] = self._keys(keys), Rank.MISSHAPEN, True
@@ -310,7 +311,7 @@ class RowPreparer:
             parts.append(pd.DataFrame({**blank, "rank": int(Rank.PROBLEM), **bad}))
         if len(kept_out):
             columns = {"line": kept_out["call.line"], "skip": kept_out["call.direction"]}
-            columns["source_id"] = call_keys(kept_out, self.rules.format)["source_id"]
+            columns["source_id"], _ = call_keys(kept_out, self.rules.format)
             parts.append(pd.DataFrame({**blank, "rank": int(Rank.IGNORE), **columns}))
         if len(parts) > 1:
             parts = [pd.concat([part for part in parts if len(part)]).sort_values("line", kind="stable")]
