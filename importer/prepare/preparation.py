@@ -194,7 +194,7 @@ class Preparation:
             pa.default_memory_pool().release_unused()  # else Arrow keeps some 40 MB of it
             progress(evidence.read - before)
             before = evidence.read
-            self._spool.add(pa.Table.from_pandas(spooled, preserve_index=False))
+            self._spool.add(spooled)
         return preparer
 
     def results(self) -> Iterator[list[Prepared]]:

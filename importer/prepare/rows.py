@@ -1,11 +1,14 @@
 """One chunk of text rows to spooled rows and index rows: the evidence of each row by itself."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from importer.formats.language import Test
 from importer.formats.resaved import POINTED_ID
@@ -22,9 +25,9 @@ from importer.reading.conditions import Coded, Conditions, Flags, joined
 from schemas.call import customer_schema, numbers_only
 from schemas.vocabulary import ATTENDED_SINCE, PASSED_OVER, Direction, State
 
-SPOOLED_COLUMNS = dict.fromkeys(("file", "line", "slot"), "int64") | {"rank": "uint8"}
-SPOOLED_COLUMNS |= dict.fromkeys(("skip", "reason", "hint", "source_id", "key", "customer", "agents"), "str")
-SPOOLED_COLUMNS |= dict.fromkeys(("zohouser", "voiceuri", "content"), "str")
+SPOOLED_COLUMNS = dict.fromkeys(("file", "line", "slot"), pa.int64()) | {"rank": pa.uint8()}
+SPOOLED_COLUMNS |= dict.fromkeys(("skip", "reason", "hint", "source_id", "key", "customer"), pa.large_string())
+SPOOLED_COLUMNS |= dict.fromkeys(("agents", "zohouser", "voiceuri", "content"), pa.large_string())
 """Columns with their types. ``file`` and ``line`` place the row; ``rank`` is what it says of the outcome; ``slot``
 is its place in the index (-1: decided by itself, then ``skip`` or ``reason`` and ``hint`` say how); ``customer``
 is E.164, or in its place the reason why there is none, of which ``hint`` speaks where ``reason`` is empty;
@@ -79,8 +82,8 @@ class RowPreparer:
         self._late = rules.format.derived.keys() & {call.customer, call.sent_number}
         self._late -= {*rules.format.id_columns(), *call.row, *call.agent, *words}
 
-    def prepare(self, chunk: Chunk) -> pd.DataFrame:
-        """Prepare the next chunk of the file and return its rows to be spooled."""
+    def prepare(self, chunk: Chunk) -> pa.Table:
+        """Prepare the next chunk of the file and return its rows to be spooled (SPOOLED_COLUMNS)."""
         evidence, frame = self.evidence, chunk.frame
         if not evidence.read and len(chunk) <= FEW_ROWS:
             evidence.indexes_leads |= bool(evidence.endpoints.rules)
@@ -283,16 +286,13 @@ class RowPreparer:
         index["slot"] = len(self._index) + np.arange(len(keys))
         return index
 
-    def _spooled(self, rows: pd.DataFrame, chunk: Chunk, kept_out: pd.DataFrame) -> pd.DataFrame:
+    def _spooled(self, rows: pd.DataFrame, chunk: Chunk, kept_out: pd.DataFrame) -> pa.Table:
         """Return the rows that the results may list, and those ``kept_out``, in the order of the file."""
         call, since, in_no_group = self.rules.format.call, self.rules.plan.since, rows["call.slot"] < 0
         keyless = in_no_group & (rows["call.problem"] == "")
         # What stands in no group is rejected; the others get their window when their calls are decided.
         early = in_no_group & (since is not None and rows["call.start_time"] < pd.Timestamp(since, unit="s"))
-        bare = rows.loc[in_no_group, [name for name in self.rules.format.used_columns() if name in rows]]
-        content = joined([bare[name] for name in bare])
-        reason = rows["call.problem"].where(~keyless, "no_call_id")
-        blank = {**dict.fromkeys(SPOOLED_COLUMNS, ""), "file": self._file_number, "slot": -1}
+        reason = rows["call.problem"].mask(keyless, "no_call_id")
         columns = {
             "line": rows["call.line"],
             "slot": rows["call.slot"],
@@ -302,20 +302,33 @@ class RowPreparer:
             "hint": rows["call.hint"].mask(keyless, keyless_hint(self.rules)),
             **{name: rows[f"call.{name}"] for name in ("source_id", "key", "customer", "agents")},
             **{name: rows[column] for name in ("zohouser", "voiceuri") if (column := getattr(call, name))},
-            "content": content.reindex(rows.index, fill_value=""),
         }
-        parts = [pd.DataFrame({**blank, **columns}, index=rows.index)]
+        if in_no_group.any():
+            bare = rows.loc[in_no_group, [name for name in self.rules.format.used_columns() if name in rows]]
+            columns["content"] = joined([bare[name] for name in bare]).reindex(rows.index, fill_value="")
+        parts = [self._table(len(rows), columns)]
         if chunk.bad:
             names = ("line", "reason", "hint", "content")
             bad = {name: [getattr(row, name) for row in chunk.bad] for name in names}
-            parts.append(pd.DataFrame({**blank, "rank": int(Rank.PROBLEM), **bad}))
+            parts.append(self._table(len(chunk.bad), {"rank": int(Rank.PROBLEM), **bad}))
         if len(kept_out):
             columns = {"line": kept_out["call.line"], "skip": kept_out["call.direction"]}
             columns["source_id"], _ = call_keys(kept_out, self.rules.format)
-            parts.append(pd.DataFrame({**blank, "rank": int(Rank.IGNORE), **columns}))
-        if len(parts) > 1:
-            parts = [pd.concat([part for part in parts if len(part)]).sort_values("line", kind="stable")]
-        return parts[0].astype(SPOOLED_COLUMNS)
+            parts.append(self._table(len(kept_out), {"rank": int(Rank.IGNORE), **columns}))
+        table = pa.concat_tables(parts)
+        return table if len(parts) == 1 else table.take(np.argsort(table["line"].to_numpy(), kind="stable"))
+
+    def _table(self, size: int, columns: Mapping[str, Any]) -> pa.Table:
+        """Return rows to be spooled: a single value stands in all of them, "" where there is no column."""
+        own = {**dict.fromkeys(SPOOLED_COLUMNS, ""), "file": self._file_number, "slot": -1, **columns}
+        return pa.table(
+            {
+                name: pa.repeat(pa.scalar(own[name], kind), size)
+                if isinstance(own[name], int | str)
+                else pa.array(own[name], kind)
+                for name, kind in SPOOLED_COLUMNS.items()
+            }
+        )
 
 
 def _hashed(column: Coded, key: str) -> npt.NDArray[np.uint64]:
