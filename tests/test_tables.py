@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from conftest import Program, cases, read_results, table
 from importer.errors import ConfigurationError, InputUnusableError
 from importer.files.export import open_tables
-from importer.files.json_objects import rows_of_objects
+from importer.files.json_objects import rows_of_cells, rows_of_objects
 from importer.files.workbooks import OLE2
 from importer.formats.detected import Detection
 from importer.formats.detection import detect
@@ -142,7 +142,7 @@ def book_of(
 
 def lines_of(path: Path, sheet: str | None = None) -> list[str]:
     """Return the CSV text of a workbook's only sheet, without the empty cells at the ends of lines."""
-    (only,) = open_tables(path, sheet)
+    ((only,),) = open_tables(path, sheet)
     with only.open_text("utf-8") as source:
         return [line.rstrip(",\n") for line in source]
 
@@ -313,7 +313,7 @@ def json_lines(text: str | bytes, folder: Path) -> list[str]:
     """Return the CSV text of JSON, its first line the header."""
     path = folder / "export.json"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    with next(open_tables(path)).open_text("utf-8") as source:
+    with next(open_tables(path))[0].open_text("utf-8") as source:
         return source.read().split("\n")
 
 
@@ -405,6 +405,26 @@ def test_json_of_pages(tmp_path: Path) -> None:
     for fault in ({"error": "too many requests"}, {"calls": None}):
         path.write_text(json.dumps((first, fault)), encoding="utf-8")
         assert "of no format known here" in refusal(path)
+
+
+def test_objects_in_cells_are_taken_apart() -> None:
+    """A column of objects, of JSON or Python's, becomes columns of their keys; lines, width and the end stay."""
+    rows = [
+        ["id", "who", "note"],
+        ["1", '{"name": "Ann", "n": 1.50}', "{x}"],
+        ["2", "{'name': \"O'Lee\",\n 'ok': True, 'none': None}", '{"a": 1}'],
+        ["3", ""],
+        ["4", "", "\u00e4"],
+    ]
+    target = io.StringIO(newline="")
+    csv.writer(target, lineterminator="\n").writerows(rows)
+    data = target.getvalue().encode()
+    apart = ["id,who.name,who.n,who.ok,who.none,note", "1,Ann,1.50,,,{x}", '2,O\'Lee,,true,,"{""a"": 1}"', ""]
+    text = "\n".join([*apart, '"3,"', "4,,,,,\u00e4"])
+    assert b"".join(rows_of_cells(lambda: io.BytesIO(data))).decode() == f"{text}\n"
+    assert b"".join(rows_of_cells(lambda: io.BytesIO(data.rstrip()))).decode() == text
+    for other in (b"", b"a,b\n1,2\n", b'a,b\n1,"{\n', b'a\n"{""b"": 1}"\n{\n', b'a\n"{""b"": 1}"\n\xe4\n'):
+        assert [*rows_of_cells(lambda other=other: io.BytesIO(other))] == []
 
 
 VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=6)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from importer.errors import InputUnusableError, NoInputError
-from importer.files.json_objects import is_json, places_of_objects, rows_of_objects
+from importer.files.json_objects import is_json, places_of_objects, rows_of_cells, rows_of_objects
 from importer.files.packing import Packing, content_of, packing_of, usable_start
 from importer.files.remote import is_remote, unread_hint
 from importer.files.spooling import BLOCK_BYTES, LARGEST_BYTES, csv_blocks, most_unpacked, spooled
@@ -38,7 +38,6 @@ class ExportFile:
     """One export: ``path`` as it was given, how it came packed, and the spool of its bytes where there is one.
 
     ``is_table``: the spool is the CSV text of a sheet of a workbook, whose name is ``sheet``, or of JSON objects.
-    ``turn``: it is read only where no table of the file with a lower one is of a known format.
     ``first_line`` is the number of its first line: 0 where the keys of objects were written above them.
     ``pinned`` is the identity of the file that was read: another file, or a changed one, is not opened then. What
     is 0 in it is not compared.
@@ -52,7 +51,6 @@ class ExportFile:
     spool: io.FileIO | None = None
     is_table: bool = False
     sheet: str | None = None
-    turn: int = 0
     first_line: int = 1
     pinned: Identity | None = None
     fewest_bytes: int = 0
@@ -208,12 +206,13 @@ def open_export(path: Path, largest_bytes: int = LARGEST_BYTES) -> ExportFile:
     return unpacked
 
 
-def open_tables(path: Path, sheet: str | None = None) -> Iterator[ExportFile]:
-    """Yield the tables at this path, each as an export: the sheets of a workbook, else the one that it is.
+def open_tables(path: Path, sheet: str | None = None) -> Iterator[tuple[ExportFile, ...]]:
+    """Yield the tables at this path, each as an export; the next ones are for where none of these is known.
 
-    Of a workbook ``sheet`` picks one; without it these are all that are not hidden and have anything in them, else
-    the first. JSON objects become CSV text: themselves, each list of objects and each object inside of them.
-    Raises as `open_export` does.
+    Of a workbook these are its sheets: the one that ``sheet`` names, else all that are not hidden and have
+    anything in them, else the first. JSON objects become CSV text: themselves, lists of objects and objects inside
+    of them. Any other file is one table, and then one in which objects in cells are taken apart. Raises as
+    `open_export` does.
     """
     file = open_export(path)
     with readable(path):
@@ -222,21 +221,23 @@ def open_tables(path: Path, sheet: str | None = None) -> Iterator[ExportFile]:
                 sheets = sheets_of(source, file.shown, sheet)
                 tables = tuple(_table(file, csv_blocks(rows), name) for name, rows in sheets)
             # One that begins with so many commas and line ends has nothing in it.
-            yield from tuple(each for each in tables if each.open().read(BLOCK_BYTES).strip(b",\n")) or tables[:1]
+            yield tuple(each for each in tables if each.open().read(BLOCK_BYTES).strip(b",\n")) or tables[:1]
         elif is_json(usable_start(file.open, file.shown)):
-            is_first = True
-            for turn, places in enumerate(places_of_objects(file.open, file.shown)):
+            found: list[ExportFile] = []
+            for places in places_of_objects(file.open, file.shown):
+                before = len(found)
                 for place in places:
                     try:
-                        table = _table(file, rows_of_objects(file.open, file.shown, place))
+                        found.append(_table(file, rows_of_objects(file.open, file.shown, place)))
                     except InputUnusableError:  # an envelope is no row
-                        if is_first:
+                        if not found:
                             raise
-                    else:
-                        yield replace(table, turn=turn)
-                    is_first = False
+                yield tuple(found[before:])
         else:
-            yield file
+            yield (file,)
+            apart = _table(file, rows_of_cells(file.open))
+            if apart.open().read(1):
+                yield (replace(apart, first_line=1),)
 
 
 def without_rows(file: ExportFile, header: Sequence[str]) -> ExportFile:

@@ -4,15 +4,18 @@ The keys of all objects, in the order of their first use, are the header. Number
 survive; `true`, `false` and `null` become `true`, `false` and nothing; an object inside an object gives a column
 for each of its keys (`data.answer`); a list becomes its JSON text. Each row has the line number on which its
 object starts in the file; where several objects start on one line, they count on from there. Memory stays flat:
-an object is at most 16 MiB long, and none is kept.
+an object is at most 16 MiB long, and none is kept. Objects in the cells of a CSV file are taken apart likewise.
 """
 
+import ast
 import codecs
+import csv
 import io
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import BinaryIO, Final, NoReturn
 
@@ -21,6 +24,8 @@ from importer.files.spooling import BLOCK_BYTES, csv_blocks
 
 MOST_KEYS = 1000
 MOST_LISTS = 20
+FIRST_RECORDS = 200
+"""A CSV file in which so many records have no object in a cell is taken for one without."""
 LONGEST_VALUE = 16 << 20
 BROKEN_OFF = 16
 """So close to the end of the text read an error may be a word or an escape that is cut there."""
@@ -103,6 +108,85 @@ def rows_of_objects(opened: Callable[[], BinaryIO], shown: str, place: Place) ->
         yield last
         last = block
     yield last if is_whole else last.removesuffix(b"\n")
+
+
+def rows_of_cells(opened: Callable[[], BinaryIO]) -> Iterator[bytes]:
+    """Yield CSV text in which the objects in the cells of a CSV file are taken apart; nothing if it has none.
+
+    Connectors and pandas write an object into one cell. A column is taken apart where each of its cells that is
+    filled holds one.
+    """
+    keys: dict[int, dict[str, None]] = {}
+    others: set[int] = set()
+    try:
+        for number, (_, cells) in enumerate(_records(opened)):
+            if number > FIRST_RECORDS and not keys:
+                return
+            for place, cell in enumerate(cells) if number else ():
+                if found := _object_in(cell):
+                    keys.setdefault(place, {}).update(dict.fromkeys(found))
+                elif cell.strip():
+                    others.add(place)
+    except (csv.Error, UnicodeDecodeError):
+        return
+    apart = {place: list(names) for place, names in keys.items() if place not in others}
+    if not apart or sum(map(len, apart.values())) > MOST_KEYS:
+        return
+    with opened() as source:
+        source.seek(-1, io.SEEK_END)
+        is_ended = source.read() in b"\r\n"
+    last = b""
+    for block in csv_blocks(_taken_apart(opened, apart)):
+        yield last
+        last = block
+    yield last if is_ended else last.removesuffix(b"\n")
+
+
+def _taken_apart(opened: Callable[[], BinaryIO], apart: Mapping[int, Sequence[str]]) -> Iterator[list[str]]:
+    """Yield the records of a CSV file on the lines on which they start; one of another width is a single cell."""
+    next_line, width = 1, 0
+    for line, cells in _records(opened):
+        found: list[str] = []
+        for place, cell in enumerate(cells):
+            if place not in apart:
+                found.append(cell)
+            elif width:
+                held = _object_in(cell)
+                found += [held.get(key, "") for key in apart[place]]
+            else:
+                found += [f"{cell}.{key}" for key in apart[place]]
+        width = width or len(cells)
+        yield from ([] for _ in range(line - next_line))
+        yield found if len(cells) == width else [",".join(cells)]
+        next_line = line + 1
+
+
+def _records(opened: Callable[[], BinaryIO]) -> Iterator[tuple[int, list[str]]]:
+    """Yield the records of a CSV file, each with the line on which it starts."""
+    with opened() as source:
+        reader = csv.reader(io.TextIOWrapper(source, "utf-8-sig", newline=""), strict=True)
+        line = 1
+        for cells in reader:
+            if cells:
+                yield line, cells
+            line = reader.line_num + 1
+
+
+def _object_in(cell: str) -> dict[str, str]:
+    """Return the object that a cell holds, in JSON or as Python writes it; its values are text."""
+    text = cell.strip()
+    found: object = None
+    with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+        if text.startswith("{'"):
+            found = ast.literal_eval(text)
+        elif text.startswith("{"):
+            found = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+    return {str(key): _text_of(each) for key, each in found.items()} if isinstance(found, dict) else {}
+
+
+def _text_of(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return "" if value is None else text
 
 
 def _rows(items: Iterator[_Item], keys: list[str]) -> Iterator[list[str]]:
@@ -238,8 +322,7 @@ class _Text:
             for column, cell in inner.items():
                 if column in cells:
                     self.refuse(f"an object has the key {column[:40]!r} twice")
-                text = cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False)
-                cells[column] = "" if cell is None else text
+                cells[column] = _text_of(cell)
         return line, cells, None
 
     def value(self, *, may_be_unfinished: bool = False) -> object:

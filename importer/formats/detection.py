@@ -96,13 +96,14 @@ def detect(
         # taking the first would leave out the calls of the other, night by night and in silence.
         found: list[tuple[ExportFile, Detection | None]] = []
         unknown: list[UnknownFormatError] = []
-        for table in open_tables(path, settings.sheet):
-            if found and table.turn > found[0][0].turn:
+        for tables in open_tables(path, settings.sheet):
+            for table in tables:
+                try:
+                    found.append((table, _detect(table, formats, settings, lookalikes)))
+                except UnknownFormatError as error:
+                    unknown.append(error)
+            if found:
                 break
-            try:
-                found.append((table, _detect(table, formats, settings, lookalikes)))
-            except UnknownFormatError as error:
-                unknown.append(error)
         with_rows = [each for each in found if each[1] is None or each[1].sample]
         if len(with_rows) > 1:
             first = found[0][0]

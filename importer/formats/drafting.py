@@ -229,7 +229,7 @@ def draft_of(path: Path, settings: Settings) -> Draft:
 
     Without ``--sheet`` the first is read. Raises InputUnusableError without columns or rows.
     """
-    file = next(open_tables(path, settings.sheet))
+    file = next(open_tables(path, settings.sheet))[0]
     asked = ("utf-8", ",") if file.is_table else (settings.encoding, settings.delimiter)
     encoding = certain_encoding(file, asked[0]) or fallback_encoding(file, FALLBACK_ENCODINGS)
     text, is_cut = sample_text(file, encoding)
