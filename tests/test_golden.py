@@ -6,6 +6,7 @@ they came, `args` (the options) and `expected.txt`: the exit code, the messages 
 refused, then a line for each row. `agents...` and `own.toml` are no inputs.
 """
 
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -30,15 +31,35 @@ def holds(pytestconfig: pytest.Config) -> Holds:
     return compare
 
 
-@pytest.mark.parametrize("sample", sample_files(), ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_sample(
-    sample: Path, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holds: Holds
+def checked_together() -> list[list[Path]]:
+    """Return the samples by their options, in each run one of a format, and no two that have an id in common."""
+    runs = list[tuple[list[str], set[str], list[Path]]]()
+    for sample in sample_files():
+        options, known, expected = sample_options(sample), {sample.parent.name}, expected_file(sample)
+        rows = read_results(expected) if expected.exists() else []
+        known.update(row[column] for row in rows for column in ("call_id", "source_id") if row[column])
+        for others, ids, samples in runs if rows else ():
+            if others == options and ids.isdisjoint(known):
+                ids |= known
+                samples.append(sample)
+                break
+        else:
+            runs.append((options, known, [sample]))
+    return [samples for _, _, samples in runs]
+
+
+@pytest.mark.parametrize("samples", checked_together(), ids=lambda paths: f"{paths[0].parent.name}-{len(paths)}")
+def test_samples(
+    samples: list[Path], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holds: Holds
 ) -> None:
-    """`check --all-rows` says of a sample what its expected file holds."""
+    """`check --all-rows` says of each sample what its expected file holds."""
     monkeypatch.chdir(ROOT)
-    results = tmp_path / "results.csv"
-    program("check", "--all-rows", *sample_options(sample), "--results", results, sample.relative_to(ROOT))
-    holds(expected_file(sample), results.read_bytes().decode("utf-8").replace("\r\n", "\n"))
+    results, names = tmp_path / "results.csv", [str(sample.relative_to(ROOT)) for sample in samples]
+    program("check", "--all-rows", *sample_options(samples[0]), "--results", results, *names)
+    text = results.read_bytes().decode("utf-8").replace("\r\n", "\n")
+    header, *rows = re.split(rf"^(?=(?:{'|'.join(map(re.escape, names))}),)", text, flags=re.MULTILINE)
+    for sample, name in zip(samples, names, strict=True):
+        holds(expected_file(sample), header + "".join(row for row in rows if row.startswith(f"{name},")))
 
 
 def test_samples_are_whole() -> None:
