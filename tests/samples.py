@@ -19,11 +19,13 @@ from importer.formats.catalogue import Catalogue, load_catalogue
 from importer.formats.cells import Quotes
 from importer.formats.detected import Detection
 from importer.formats.detection import detect
+from importer.formats.language import CdrFormat
 from importer.formats.sample import spilled
 from importer.prepare.agents import load_agents
 from importer.prepare.calls import Prepared
 from importer.prepare.plan import PreparePlan
 from importer.prepare.preparation import Preparation
+from importer.reading.chunks import read_chunks
 from importer.reading.scanning import scan, text_blocks
 from importer.records import Call, Place, ResultRow
 from importer.settings.options import Settings
@@ -86,17 +88,19 @@ def _plan_of(format_name: str) -> PreparePlan:
 
 
 def detected(path: Path) -> Detection:
-    """Return how a file is to be read; that of a sample is found once."""
-    return _sample_detection(path) if path in INPUTS else _detection(path)
+    """Return how a file is to be read; that of a sample is found once, among its own format alone."""
+    return _sample_detection(path) if path in INPUTS else _detection(path, *catalogue().formats.values())
 
 
-def _detection(path: Path) -> Detection:
-    found = detect(path, list(catalogue().formats.values()), Settings())
+def _detection(path: Path, *formats: CdrFormat) -> Detection:
+    found = detect(path, formats, Settings())
     assert isinstance(found, Detection)
     return found
 
 
-_sample_detection = cache(_detection)
+@cache
+def _sample_detection(path: Path) -> Detection:
+    return _detection(path, catalogue().formats[path.parent.name])
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,16 @@ def prepared_text(folder: Path, text: str, **changes: Any) -> Result:
     path.write_text(text, encoding="utf-8", newline="")
     detection = detected(path)
     return prepared([detection], plan_for(detection.format.name, **changes))
+
+
+def rows_read(found: Detection) -> tuple[object, ...]:
+    """Return all that preparing gets of a file, without lines: the same of two files gives the same outcomes."""
+    chunks = [*read_chunks(found)]
+    reasons = [bad.reason for each in chunks for bad in each.bad]
+    frames = [frame.to_dict("list") for each in chunks for frame in (each.frame, each.guessed)]
+    layout = (found.positions, found.field_count, found.open_end, found.header, found.titles, found.sample)
+    changes = (found.rewriting, found.pointed, found.grouped)
+    return *layout, *changes, [{**frame, "call.line": 0} for frame in frames], reasons
 
 
 OWN = """

@@ -22,7 +22,6 @@ from importer.formats.detection import detect
 from importer.ledger.schema import create_ledger
 from importer.prepare.keys import UUID, call_id_of, other_keys, plain_keys
 from importer.prepare.preparation import Preparation
-from importer.reading.chunks import read_chunks
 from importer.settings.options import Settings
 from ledgers import CREATED, add, call, opened, take
 from samples import (
@@ -36,6 +35,7 @@ from samples import (
     plan_for,
     prepared,
     prepared_text,
+    rows_read,
     sample_name,
     text_of_calls,
     written,
@@ -194,18 +194,6 @@ def same_calls(folder: Path, path: Path, way: str) -> None:
     assert isinstance(again, Detection)
     if rows_read(again) != rows_read(found):
         assert prepared([again], plan_for(path.parent.name)).notified() == as_it_is(path).notified(), way
-
-
-def rows_read(found: Detection) -> tuple[object, ...]:
-    """Return all that preparing gets of a file: the same of two files gives the same calls, on whatever lines."""
-    chunks = [*read_chunks(found)]
-    frames = [
-        frame.drop(columns="call.line", errors="ignore") for each in chunks for frame in (each.frame, each.guessed)
-    ]
-    reasons = [bad.reason for each in chunks for bad in each.bad]
-    layout = (found.positions, found.field_count, found.open_end, found.header, found.titles, found.sample)
-    changes = (found.rewriting, found.pointed, found.grouped)
-    return *layout, *changes, [frame.to_dict("list") for frame in frames], reasons
 
 
 @pytest.mark.parametrize("number", range(len(FEW)), ids=FEW)
