@@ -19,7 +19,6 @@ RENAMED = [path for path in INPUTS if sample_name(path).startswith(FAMILIES)]
 ALWAYS = {
     "asterisk-csv/day.csv": 7,
     "freepbx/26-columns.csv": 9,
-    "issabel/grid.csv": 5,
     "freeswitch-csv/day.csv": 3,
 }
 """How long extensions are made of these samples in the normal run."""
