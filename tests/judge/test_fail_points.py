@@ -17,7 +17,6 @@ from judge.world import ForkServer, World
 from misbehaviour import Simulator
 from steps import Step
 
-EARLIER, OWN = range(6), range(6, 12)
 CALLS = 12
 
 
@@ -60,44 +59,48 @@ IMPORT_ONLY = frozenset({Step.ROWS_SYNCED, Step.STAGED, Step.REJECTS_WRITTEN})
 
 
 assert set(LEFT) == set(Step), "a step without a row is a moment at which nobody tried a death"
-CASES = [
-    (command, step, number)
-    for command in ("import", "deliver")
-    for step, left in LEFT.items()
-    if command == "import" or step not in IMPORT_ONLY
-    for number in ((1, 3) if left.per_call else (1, 2) if step is Step.RESULTS_CREATED else (1,))
-]
-"""Command, step and the time at which the run dies there."""
 
 
 @pytest.mark.fault(91, 101)
 @pytest.mark.slow
-@pytest.mark.parametrize(("command", "step", "number"), CASES)
-def test_death_at_a_step(
-    server: ForkServer, simulator: Simulator, tmp_path: Path, command: str, step: Step, number: int
-) -> None:
-    """A death leaves what the table says, and the next run completes the rest: nothing lost, nothing doubled."""
-    world, left = World(tmp_path / "world", simulator, server), LEFT[step]
-    world.run("import", world.add_file("earlier.csv", EARLIER), options=("--limit", "1"))
-    before = len(simulator.arrivals)
-    files = (world.add_file("own.csv", OWN),) if command == "import" else ()
-    rejects = ("--rejects", str(tmp_path / "rejects.csv")) if command == "import" else ()
-    dead = world.start(command, *files, options=rejects, at=(step, number, signal.SIGKILL))
-    assert world.finish(dead) == -signal.SIGKILL
+@pytest.mark.parametrize("command", ["import", "deliver"])
+def test_death_at_a_step(server: ForkServer, simulator: Simulator, tmp_path: Path, command: str) -> None:
+    """A death leaves what the table says, and the next run completes the rest: nothing lost, nothing doubled.
+
+    One ledger dies at every step in turn, each time with calls of an earlier run and, in an import, of its own.
+    """
+    world = World(tmp_path / "world", simulator, server)
+    steps = {step: left for step, left in LEFT.items() if command == "import" or step not in IMPORT_ONLY}
+    cases = [
+        (step, left, nth)
+        for step, left in steps.items()
+        for nth in ((1, 3) if left.per_call else (1, 2) if step is Step.RESULTS_CREATED else (1,))
+    ]
+    exports: list[Path] = []
+    for number, (step, left, nth) in enumerate(cases):
+        first = CALLS * number
+        earlier = world.add_file(f"earlier-{number}.csv", range(first, first + 6))
+        world.run("import", earlier, options=("--limit", "1"))
+        known, sent, uncertain = len(world.states()), len(simulator.arrivals), len(world.in_state("uncertain"))
+        own = [world.add_file(f"own-{number}.csv", range(first + 6, first + CALLS))] if command == "import" else []
+        exports += [earlier, *own]
+        rejects = ("--rejects", str(tmp_path / f"rejects-{number}.csv")) if own else ()
+        dead = world.start(command, *own, options=rejects, at=(step, nth, signal.SIGKILL))
+        assert world.finish(dead) == -signal.SIGKILL, (step, nth)
+        states = world.states()
+        assert list(states.values()).count("sending") == left.in_flight, (step, nth)
+        assert len(states) - known == (6 if own and left.taken_in else 0), (step, nth)
+        if left.sent is not None:
+            wanted = left.sent + nth if left.per_call else 0
+            assert len(simulator.arrivals) - sent == wanted, (step, nth)
+        world.run("deliver")
+        assert len(world.in_state("uncertain")) - uncertain == left.in_flight, (step, nth)
+        if own or left.taken_in:
+            assert dead.results.exists() is left.taken_in, (step, nth)
+        assert (world.breaches(), list(world.folder.glob("*.part"))) == ([], []), (step, nth)
+    world.run("import", *exports)
     states = world.states()
-    assert list(states.values()).count("sending") == left.in_flight
-    if command == "import":
-        assert len(states) == (12 if left.taken_in else 6)
-    if left.sent is not None:
-        assert len(simulator.arrivals) - before == (left.sent + number if left.per_call else 0)
-    world.run("deliver")
-    assert len(world.in_state("uncertain")) == left.in_flight
-    if command == "import" or left.taken_in:
-        assert dead.results.exists() is left.taken_in
-    assert (world.breaches(), list(world.folder.glob("*.part"))) == ([], [])
-    world.run("import", *(files or (world.add_file("own.csv", OWN),)))
-    states = world.states()
-    assert len(states) == 12 and set(states.values()) <= {"accepted", "uncertain"}
+    assert len(states) == 6 * len(exports) and set(states.values()) <= {"accepted", "uncertain"}
     assert world.breaches() == []
 
 
@@ -106,7 +109,7 @@ def test_death_at_a_step(
 def test_recovery_killed(server: ForkServer, simulator: Simulator, tmp_path: Path) -> None:
     """Recovery that is itself killed, again and again, comes to the same in the end."""
     world = World(tmp_path / "world", simulator, server)
-    path = world.add_file("own.csv", OWN)
+    path = world.add_file("own.csv", range(6, 12))
     dead = world.start("import", path, at=(Step.WRITTEN, 3, signal.SIGKILL))
     assert world.finish(dead) == -signal.SIGKILL
     uncertain = [call_id for call_id, held in ledger_of(world.ledger)[0].items() if held.state == "sending"]
