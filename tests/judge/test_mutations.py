@@ -48,16 +48,19 @@ def _listed() -> Iterator[Mutation]:
 MUTATIONS = tuple(_listed())
 
 
-def mutated_copy(mutation: Mutation | None, target: Path) -> Path:
+def mutated(mutation: Mutation) -> str:
+    """Return the text of the file with the bug."""
+    text = (ROOT / "importer" / mutation.file).read_text(encoding="utf-8")
+    times = text.count(mutation.old)
+    assert times == 1, f"{mutation.name}: the text to change stands {times} times in {mutation.file}"
+    return text.replace(mutation.old, mutation.new)
+
+
+def mutated_copy(mutation: Mutation, target: Path) -> Path:
     """Copy the program and change the one text; return where the copy is."""
     for package in ("importer", "schemas"):
-        shutil.copytree(ROOT / package, target / package, ignore=shutil.ignore_patterns("__pycache__"))
-    if mutation is not None:
-        path = target / "importer" / mutation.file
-        text = path.read_text(encoding="utf-8")
-        times = text.count(mutation.old)
-        assert times == 1, f"{mutation.name}: the text to change stands {times} times in {mutation.file}"
-        path.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
+        shutil.copytree(ROOT / package, target / package)  # with what Python compiled
+    (target / "importer" / mutation.file).write_text(mutated(mutation), encoding="utf-8")
     return target
 
 
@@ -158,8 +161,8 @@ SCENARIOS: dict[str, Scenario] = {
 }
 
 
-def judged(scenario: str, package_root: Path, folder: Path, server: ForkServer | None = None) -> list[str]:
-    """Play a scenario on a copy of the program, or by a server that runs it; return what the judge finds."""
+def judged(scenario: str, package_root: Path, folder: Path, server: ForkServer) -> list[str]:
+    """Play a scenario with the program of a folder; return what the judge finds."""
     folder.mkdir()
     with Simulator() as account:
         if scenario == "power_cut":
@@ -167,8 +170,8 @@ def judged(scenario: str, package_root: Path, folder: Path, server: ForkServer |
                 pytest.skip("strace is missing or may not trace")
             trace = trace_of_import(folder, account, 5, package_root=package_root)
             return power_cut_breaches(trace, folder, account)
-        with nullcontext(server) if server else ForkServer(package_root) as running:
-            world = World(folder, account, running)
+        with nullcontext() if package_root == ROOT else server.program_of(package_root):
+            world = World(folder, account, server)
             SCENARIOS[scenario](world, account)
             return world.breaches()
 
@@ -182,27 +185,26 @@ def test_honest_program(server: ForkServer, tmp_path: Path, scenario: str) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
-def test_seeded_bug(tmp_path: Path, mutation: Mutation) -> None:
+def test_seeded_bug(server: ForkServer, tmp_path: Path, mutation: Mutation) -> None:
     """The copy with the bug is caught."""
-    found = judged(mutation.scenario, mutated_copy(mutation, tmp_path / "copy"), tmp_path / "world")
+    found = judged(mutation.scenario, mutated_copy(mutation, tmp_path / "copy"), tmp_path / "world", server)
     assert found != []
     print(f"{mutation.name}: {found[0]}")
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
-def test_text_of_a_mutation(tmp_path: Path, mutation: Mutation) -> None:
+def test_text_of_a_mutation() -> None:
     """Every seeded bug still has the one text that it changes, and the changed file compiles."""
-    path = mutated_copy(mutation, tmp_path) / "importer" / mutation.file
-    compile(path.read_text(encoding="utf-8"), str(path), "exec")
+    for mutation in MUTATIONS:
+        compile(mutated(mutation), mutation.file, "exec")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bug", KILLED_TO_BE_FOUND)
-def test_seeded_bug_is_found_by_kills(simulator: Simulator, tmp_path: Path, bug: str) -> None:
+def test_seeded_bug_is_found_by_kills(server: ForkServer, simulator: Simulator, tmp_path: Path, bug: str) -> None:
     """A copy of the program with a bug sends a call twice before long."""
     mutation = next(each for each in MUTATIONS if each.name == bug)
-    with ForkServer(mutated_copy(mutation, tmp_path / "copy")) as running:
-        world = Operator(tmp_path / "world", simulator, running, seed=1, workers=2)
+    with server.program_of(mutated_copy(mutation, tmp_path / "copy")):
+        world = Operator(tmp_path / "world", simulator, server, seed=1, workers=2)
         found = kill_until(world, 60, loses_ledgers=False)
         print(f"{bug}: {len(world.twice())} twice after {world.killed.total()} kills, {found[:1]}")
         assert world.twice()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,12 @@ ENDED_WITH_RESULTS = frozenset({0, 3, 4, 69, 76, 77})
 
 
 class ForkServer(AbstractContextManager["ForkServer"]):
-    """The fork server as a child process; ``package_root`` is where `importer` and `schemas` are taken from."""
+    """The fork server as a child process."""
 
-    def __init__(self, package_root: Path = ROOT) -> None:
+    def __init__(self) -> None:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         environment = kept | {
-            "PYTHONPATH": os.pathsep.join((str(package_root), str(ROOT / "tests"))),
+            "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))),
             "OPENBLAS_NUM_THREADS": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
@@ -46,12 +46,10 @@ class ForkServer(AbstractContextManager["ForkServer"]):
             [sys.executable, "-m", "judge.fork_server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            cwd=package_root,
+            cwd=ROOT,
             env=environment,
         )
-        told = self._told()
-        self.threads = told["threads"]
-        assert told["package"] == str(package_root / "importer"), told["package"]
+        self.threads = self._begun(ROOT)
 
     def _told(self) -> Any:
         assert self._process.stdout is not None
@@ -59,10 +57,28 @@ class ForkServer(AbstractContextManager["ForkServer"]):
         assert line, "the fork server died"
         return json.loads(line)
 
-    def _asked(self, what: Mapping[str, object] | int) -> int:
+    def _begun(self, package_root: Path) -> list[str]:
+        told = self._told()
+        assert told["package"] == str(package_root / "importer"), told["package"]
+        return list(told["threads"])
+
+    @contextmanager
+    def program_of(self, package_root: Path) -> Iterator[None]:
+        """Run the program of another folder meanwhile."""
+        self._tell(str(package_root))
+        self._begun(package_root)
+        try:
+            yield
+        finally:
+            self._tell(None)
+
+    def _tell(self, what: object) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(what).encode() + b"\n")
         self._process.stdin.flush()
+
+    def _asked(self, what: Mapping[str, object] | int) -> int:
+        self._tell(what)
         return int(self._told())
 
     def start(self, job: Mapping[str, object]) -> int:
