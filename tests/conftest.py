@@ -176,6 +176,8 @@ def pytest_configure(config: pytest.Config) -> None:
     The examples of the normal run are few and always the same; with ``-m slow`` they are many and others each
     time. Much of the time of tests was waiting for the disk.
     """
+    # What a shell begins in its background ignores it, and so would the commands that tests begin and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     is_slow = config.option.markexpr == "slow"
     settings.register_profile("normal", deadline=None, derandomize=True, max_examples=30)
     settings.register_profile("slow", deadline=None, max_examples=150)
