@@ -767,4 +767,4 @@ QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much]
 class TestLedgerMachine(LedgerMachine.TestCase):  # type: ignore[valid-type, misc]
     """No sequence of steps makes ledger and model differ."""
 
-    settings = settings(max_examples=400, stateful_step_count=50, deadline=None, suppress_health_check=QUIET)
+    settings = settings(stateful_step_count=50, deadline=None, suppress_health_check=QUIET)
