@@ -73,6 +73,8 @@ def test_samples_are_whole() -> None:
 
 FIELD = Path(__file__).parent / "field"
 CASES = sorted(path.name for path in FIELD.iterdir())
+ELSEWHERE = "-elsewhere"
+"""The end of the name of a case that tries in more formats what another case tries in a few, in the slow run."""
 NO_INPUTS = ("agents", "args", "expected.txt", "own.toml")
 WITH_MESSAGES = (2, 65, 66, 78)
 
@@ -85,7 +87,9 @@ def shown(row: dict[str, str]) -> str:
 
 
 @pytest.mark.fault(17, 22)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] * case.endswith(ELSEWHERE), id=case) for case in CASES]
+)
 def test_field_case(
     case: str, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holds: Holds
 ) -> None:
