@@ -53,11 +53,13 @@ def sample_name(path: Path) -> str:
 
 
 def for_each(paths: Collection[Path], always: Collection[str] = REPRESENTATIVES) -> list[Any]:
-    """Return samples as parameters of a test: those named ``always``, the others with -m slow."""
-    names = map(sample_name, paths)
+    """Return samples as parameters of a test: those named ``always``, with -m slow the largest of each format."""
+    largest = {path.parent: path for path in sorted(paths, key=lambda path: path.stat().st_size)}
+    names = [(path, sample_name(path)) for path in paths]
     return [
         pytest.param(path, id=name, marks=[] if name in always else pytest.mark.slow)
-        for path, name in zip(paths, names, strict=True)
+        for path, name in names
+        if name in always or largest[path.parent] == path
     ]
 
 
