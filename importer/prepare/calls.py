@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from importer.prepare.agents import Agent
-from importer.prepare.groups import LINES_PER_FILE, NO_START, SKIPPED_FOR, Decision, Rows
+from importer.prepare.groups import LINES_PER_FILE, NO_START, SKIPPED_FOR, Decision, Rank, Rows
 from importer.prepare.hints import call_hint
 from importer.prepare.keys import UUID, call_id_of, grouped_keys, other_keys, zeros_behind
 from importer.prepare.plan import PreparePlan, Rules
@@ -54,7 +54,7 @@ class _Row(NamedTuple):
 
 _CONTENT = ("content", "source_id", "key", "state", "customer", "agents", "zohouser", "voiceuri", "hint")
 _STATE_BY_WORD = {state.value: state for state in State}
-_STATES = {int(rank): state.value for rank, state in STATE_OF.items()}
+_STATES = [STATE_OF[rank].value if rank in STATE_OF else "" for rank in Rank]
 
 
 class CallMaker:
@@ -118,7 +118,7 @@ class CallMaker:
         shows = (rows["decision"] == Decision.ATTENDED).to_numpy(copy=True)  # that its call was attended after all
         shows[grouped] |= resolved["is_attended"]
         rows.loc[(rows["reason"] == ATTENDED_SINCE) & ~shows, "reason"] = ""
-        rows["state"] = rows["rank"].map(_STATES).fillna("").astype("str")
+        rows["state"] = pd.array(_STATES, dtype="str").take(rows["rank"].to_numpy())
         chosen = rows["decision"].isin([Decision.CALL, Decision.DUPLICATE, Decision.CONFLICT])
         rows.loc[chosen & ~rows["state"].isin([*self._plan.states]), "skip"] = "state_not_wanted"
         since, until = self._plan.since, self._plan.until
@@ -153,7 +153,7 @@ class CallMaker:
                 "call_id": self._call_ids(calls),
             },
             index=calls.index,
-        ).astype({"agent_number": "str", "zohouser": "str", "call_id": "str"})
+        )
         # What stands in place of a number is the fault: through pandera it took more time than all the others.
         has_number = made["customer_number"].str.startswith("+")
         sound, faults = judged(made[has_number], self._schema)
@@ -161,12 +161,13 @@ class CallMaker:
         made["start_text"] = wire_text(sound["start_time"]).reindex(made.index, fill_value="")
         for name in ("agent_number", "zohouser", "call_id", "start_text"):
             rows[name] = made[name].reindex(rows.index, fill_value="")
-        cells = _cells(rows.loc[faults.index], "file", "agents", "start_text", "voiceuri", "zohouser", "hint")
-        rows.loc[faults.index, "hint"] = [
-            call_hint(reason, texts, self._files[file])
-            for reason, (file, *texts) in zip(faults.tolist(), cells, strict=True)
-        ]
-        rows.loc[faults.index, "reason"] = faults
+        if len(faults):
+            cells = _cells(rows.loc[faults.index], "file", "agents", "start_text", "voiceuri", "zohouser", "hint")
+            rows.loc[faults.index, "hint"] = [
+                call_hint(reason, texts, self._files[file])
+                for reason, (file, *texts) in zip(faults.tolist(), cells, strict=True)
+            ]
+            rows.loc[faults.index, "reason"] = faults
         return rows
 
     def _call_ids(self, calls: pd.DataFrame) -> list[str]:
