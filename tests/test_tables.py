@@ -418,7 +418,35 @@ def test_json_of_pages(tmp_path: Path) -> None:
     assert len(detected(path).sample) == 1
     for fault in ({"error": "too many requests"}, {"calls": None}):
         path.write_text(json.dumps((first, fault)), encoding="utf-8")
-        assert "of no format known here" in refusal(path)
+        assert "the key 'calls' is missing or null" in refusal(path)
+
+
+def test_json_of_pages_with_calls_in_two_places(tmp_path: Path) -> None:
+    """A second list or object of calls is found on whatever page it begins."""
+    one = {"id": "a1", "from": "+12125550101", "to": "+12125550142", "start_time": "2026-03-02", "state": "busy"}
+    path = tmp_path / "export.json"
+    for none, some in (([], [one]), (None, [one]), (None, one)):
+        pages = {"answered": some, "missed": none}, {"answered": some, "missed": some}
+        for first, last in (pages, ({"answered": some}, pages[1]), ({"data": pages[0]}, {"data": pages[1]})):
+            if isinstance(some, dict) and "data" in first:
+                continue  # so deep no object is looked for
+            for text in (json.dumps((first, last)), json.dumps(first) + "\n" + json.dumps(last)):
+                path.write_text(text, encoding="utf-8")
+                assert "has calls in more than one list of objects" in refusal(path)
+
+
+def test_lists_in_json_of_a_known_format_are_not_looked_at(tmp_path: Path) -> None:
+    """Whatever lists a call has, the objects themselves are the calls where their format is known."""
+    one = {"id": "a1", "from": "+12125550101", "to": "+12125550142", "start_time": "2026-03-02", "state": "busy"}
+    path = tmp_path / "export.json"
+    for more in (
+        {"tags": [{"tag": 1}, "b"]},
+        {"legs": [{"a": {"b": 1}, "a.b": 2}]},
+        {f"list{number}": [{"a": 1}] for number in range(21)},
+    ):
+        for text in (json.dumps([{**one, **more}, one]), json.dumps({**one, **more}) + "\n" + json.dumps(one)):
+            path.write_text(text, encoding="utf-8")
+            assert len(detected(path).sample) == 2
 
 
 def test_objects_in_cells_are_taken_apart() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from importer.errors import InputUnusableError, NoInputError
-from importer.files.json_objects import is_json, places_of_objects, rows_of_cells, rows_of_objects
+from importer.files.json_objects import LackingError, is_json, places_of_objects, rows_of_cells, rows_of_objects
 from importer.files.packing import Packing, content_of, packing_of, usable_start
 from importer.files.remote import is_remote, unread_hint
 from importer.files.spooling import BLOCK_BYTES, LARGEST_BYTES, csv_blocks, most_unpacked, spooled
@@ -43,6 +43,7 @@ class ExportFile:
     is 0 in it is not compared.
     ``fewest_bytes`` is its size when it was first met: one that got shorter since was begun anew, as logrotate's
     copytruncate does, while one that grew is still written.
+    ``fault`` is why it is not to be used where its format is known.
     ``span`` is the part that is read: its first byte and the one behind its last, None for all that follow.
     """
 
@@ -55,6 +56,7 @@ class ExportFile:
     pinned: Identity | None = None
     fewest_bytes: int = 0
     span: tuple[int, int | None] = (0, None)
+    fault: InputUnusableError | None = None
 
     @property
     def shown(self) -> str:
@@ -226,12 +228,19 @@ def open_tables(path: Path, sheet: str | None = None) -> Iterator[tuple[ExportFi
             found: list[ExportFile] = []
             for places in places_of_objects(file.open, file.shown):
                 before = len(found)
+                lacking: list[tuple[tuple[str, ...], LackingError]] = []
                 for place in places:
                     try:
                         found.append(_table(file, rows_of_objects(file.open, file.shown, place)))
+                    except LackingError as fault:
+                        lacking.append((place or (), fault))
                     except InputUnusableError:  # an envelope is no row
                         if not found:
                             raise
+                for way, error in lacking:
+                    if len(way) == 1 or len(found) > before:  # else the legs of some calls, say
+                        rows = rows_of_objects(file.open, file.shown, way, may_lack=True)
+                        found.append(replace(_table(file, rows), fault=error))
                 yield tuple(found[before:])
         else:
             yield (file,)

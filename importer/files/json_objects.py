@@ -16,7 +16,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
 from typing import BinaryIO, Final, NoReturn
 
 from importer.errors import InputUnusableError
@@ -47,50 +46,62 @@ _Item = tuple[int, dict[str, str], str | None]
 """An object: the line on which it starts, its values as text by key, and its text where it is not whole."""
 
 
+class LackingError(InputUnusableError):
+    """An object has no list or object where others have their calls."""
+
+
 def is_json(start: bytes) -> bool:
     """Return whether a file that begins with these bytes holds JSON objects or an array."""
     return _BEGINNING.match(start.decode(json.detect_encoding(start), "ignore")) is not None
 
 
-def places_of_objects(opened: Callable[[], BinaryIO], shown: str) -> tuple[tuple[Place, ...], ...]:
-    """Return where the calls of a file may be, in the order to look there; ``opened`` opens the file.
+def places_of_objects(opened: Callable[[], BinaryIO], shown: str) -> Iterator[tuple[Place, ...]]:
+    """Yield where the calls of a file may be, in the order to look there; ``opened`` opens the file.
 
     Of a single object these are its lists and itself, then an object inside; of several these, then a list inside
-    of each, then an object inside. Only the columns distinguish an envelope around calls from one call with a list
+    of any, then an object inside. Only the columns distinguish an envelope around calls from one call with a list
     of its legs. An answer without calls has an empty list, no word of a fault, and nothing that may be a telephone
     number.
     """
-    inside: list[Place] = []
+    lists: dict[Place, None] = {}
+    inside: dict[Place, None] = {}
     with opened() as source:
         text = _Text(source, shown)
-        themselves: Place = None
-        if text.peek() == "[":
-            themselves = ()
-            text.take("[")
-        is_object = text.peek() == "{" or themselves is None
-        lists = [*islice(_lists(text, inside), MOST_LISTS + 1)] if is_object else []
-        if len(lists) > MOST_LISTS:
-            text.refuse(f"the object has more than {MOST_LISTS} lists of objects")
-        if text.peek():
-            return (themselves,), (*lists,), (*inside[:MOST_LISTS],)
-    if not lists:
+        is_list = text.peek() == "["
+        if is_list:
+            yield ((),)
+        is_single = not is_list
+        for _ in text.elements("[]") if is_list else iter(text.peek, ""):
+            for way in _lists(text, inside):
+                lists |= {way: None} if len(lists) <= MOST_LISTS else {}
+            if is_single and text.peek():
+                yield (None,)
+                is_single = False
+            if len(lists) > MOST_LISTS:
+                text.refuse(f"the object has more than {MOST_LISTS} lists of objects")
+    if is_single and not lists:
         ((_, cells, _),) = _objects(opened, shown, None)
         filled = {key: cell for key, cell in cells.items() if cell not in ("", "[]") and "://" not in cell[:8]}
         if "[]" in cells.values() and not any(_FAULT.search(key) or _NUMBER.search(filled[key]) for key in filled):
-            return ((None, EMPTY),)
-    return (*lists, None), (*inside[:MOST_LISTS],)
+            yield None, EMPTY
+            return
+    yield (*lists, None) if is_single else (*lists,)
+    yield (*inside,)
 
 
-def rows_of_objects(opened: Callable[[], BinaryIO], shown: str, place: Place) -> Iterator[bytes]:
+def rows_of_objects(
+    opened: Callable[[], BinaryIO], shown: str, place: Place, *, may_lack: bool = False
+) -> Iterator[bytes]:
     """Yield the objects of a file as CSV text under a header of their keys; ``opened`` opens the file anew.
 
     A last line that is not whole becomes a record of one cell without a line end: so reading finds a record that
     is still being written. Raises InputUnusableError naming the line of anything else that is not JSON, is no
-    object among the objects, has a key twice, or is larger than the limits of this module.
+    object among the objects, has a key twice, or is larger than the limits of this module; LackingError for an
+    object without the ``place``, unless it ``may_lack`` it.
     """
     keys: dict[str, None] = {}
     is_whole = True
-    for line, cells, unfinished in _objects(opened, shown, place):
+    for line, cells, unfinished in _objects(opened, shown, place, may_lack):
         keys.update(dict.fromkeys(cells))
         is_whole = unfinished is None
         if len(keys) > MOST_KEYS:
@@ -104,7 +115,7 @@ def rows_of_objects(opened: Callable[[], BinaryIO], shown: str, place: Place) ->
             hint="If there were no calls, leave the file out; else look at what was asked of the API.",
         )
     last = b""
-    for block in csv_blocks(_rows(_objects(opened, shown, place), list(keys)) if keys else ()):
+    for block in csv_blocks(_rows(_objects(opened, shown, place, may_lack), list(keys)) if keys else ()):
         yield last
         last = block
     yield last if is_whole else last.removesuffix(b"\n")
@@ -198,36 +209,38 @@ def _rows(items: Iterator[_Item], keys: list[str]) -> Iterator[list[str]]:
         next_line = max(line, next_line) + 1
 
 
-def _objects(opened: Callable[[], BinaryIO], shown: str, place: Place) -> Iterator[_Item]:
+def _objects(opened: Callable[[], BinaryIO], shown: str, place: Place, may_lack: bool = False) -> Iterator[_Item]:
     """Yield the objects: of the list at ``place``, or one after the other where it is None."""
     with opened() as source:
         text = _Text(source, shown)
         is_list = text.peek() == "["
         for _ in text.elements("[]") if is_list else iter(text.peek, ""):
             if place:
-                yield from _listed(text, place)
+                yield from _listed(text, place, may_lack)
             else:
                 yield text.item(may_be_unfinished=not is_list)
         if text.peek():
             text.refuse("something stands behind the end of the JSON text")
 
 
-def _listed(text: "_Text", place: tuple[str, ...]) -> Iterator[_Item]:
-    is_there = place == EMPTY
+def _listed(text: "_Text", place: tuple[str, ...], may_lack: bool) -> Iterator[_Item]:
+    is_there = may_lack or place == EMPTY
     for key in text.members():
         if key != place[0]:
             text.value()
         elif place[1:]:
             is_there = True
-            yield from _listed(text, place[1:])
+            yield from _listed(text, place[1:], may_lack)
+        elif text.peek() == "n":
+            text.value()
         else:
             is_there = True
             yield from (text.item() for _ in (text.elements("[]") if text.peek() == "[" else (None,)))
     if not is_there:  # such as an answer of a fault among pages
-        text.refuse(f"the key {place[0][:40]!r} is missing, which the objects above have")
+        text.refuse(f"the key {place[0][:40]!r} is missing or null, which other objects have", LackingError)
 
 
-def _lists(text: "_Text", inside: list[Place] | None) -> Iterator[tuple[str, ...]]:
+def _lists(text: "_Text", inside: dict[Place, None] | None) -> Iterator[tuple[str, ...]]:
     """Step over an object and yield the way to each list of objects in it; of the outer one also one deeper.
 
     The way to each object in it is added to ``inside``, which only the outer one has.
@@ -236,9 +249,9 @@ def _lists(text: "_Text", inside: list[Place] | None) -> Iterator[tuple[str, ...
         if text.peek() == "[" and text.peek(behind=1) == "{":
             yield (key,)
             for _ in text.elements("[]"):
-                text.item()
+                text.value()
         elif inside is not None and text.peek() == "{":
-            inside.append((key,))
+            inside |= {(key,): None} if len(inside) < MOST_LISTS else {}
             yield from ((key, *inner) for inner in _lists(text, None))
         else:
             text.value()
@@ -351,9 +364,9 @@ class _Text:
                 self.refuse(f"a value is longer than {LONGEST_VALUE >> 20} MiB")
             self._read()
 
-    def refuse(self, fault: str) -> NoReturn:
-        """Raise InputUnusableError with the line read last."""
-        raise InputUnusableError(
+    def refuse(self, fault: str, kind: type[InputUnusableError] = InputUnusableError) -> NoReturn:
+        """Raise an error with the line read last."""
+        raise kind(
             f"{self._shown}: line {self._line}: {fault}",
             hint="The file is damaged or cut off, or no list of calls: export it again. Nothing of it was used.",
         )

@@ -119,6 +119,9 @@ def detect(
             )
         if not found:
             raise unknown[0]
+        for table, _ in with_rows:
+            if table.fault is not None:  # a page with an answer of a fault, or calls in two lists
+                raise table.fault
         return (with_rows or found)[0][1]
 
 
