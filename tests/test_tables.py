@@ -465,8 +465,21 @@ def test_objects_in_cells_are_taken_apart() -> None:
     text = "\n".join([*apart, '"3,"', "4,,,,,\u00e4"])
     assert b"".join(rows_of_cells(lambda: io.BytesIO(data))).decode() == f"{text}\n"
     assert b"".join(rows_of_cells(lambda: io.BytesIO(data.rstrip()))).decode() == text
-    for other in (b"", b"a,b\n1,2\n", b'a,b\n1,"{\n', b'a\n"{""b"": 1}"\n{\n', b'a\n"{""b"": 1}"\n\xe4\n'):
+    some = b'a,c\n"{""b"": 1}",1\n{},2\n'
+    assert b"".join(rows_of_cells(lambda: io.BytesIO(some))) == b"a.b,c\n1,1\n,2\n"
+    cells = ("{[]: 1}", "{'b': {(1, 2): 3}}", "{'b': '\\d', 2}", '{"b": 1, "b": 2}', "{}")
+    none = ['a\n"{}"\n'.format(cell.replace('"', '""')).encode() for cell in cells]
+    none += [b"", b"a,b\n1,2\n", b'a,b\n1,"{\n', b'a\n"{""b"": 1}"\n{\n', b'a\n"{""b"": 1}"\n\xe4\n']
+    for other in none:
         assert [*rows_of_cells(lambda other=other: io.BytesIO(other))] == []
+
+
+def test_csv_of_one_line_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects in cells are not looked for in a file with a line that is longer than any record."""
+    monkeypatch.setattr("importer.files.json_objects.LONGEST_VALUE", 30)
+    for length, is_read in ((29, True), (30, False)):
+        data = b'a,c\n"{""b"": 1}",' + b"x" * (length - len('"{""b"": 1}",\n')) + b"\n"
+        assert bool([*rows_of_cells(lambda data=data: io.BytesIO(data))]) == is_read
 
 
 VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=6)

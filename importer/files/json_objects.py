@@ -13,10 +13,11 @@ import csv
 import io
 import json
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import BinaryIO, Final, NoReturn
+from typing import BinaryIO, Final, NoReturn, TextIO
 
 from importer.errors import InputUnusableError
 from importer.files.spooling import BLOCK_BYTES, csv_blocks
@@ -134,14 +135,14 @@ def rows_of_cells(opened: Callable[[], BinaryIO]) -> Iterator[bytes]:
             if number > FIRST_RECORDS and not keys:
                 return
             for place, cell in enumerate(cells) if number else ():
-                if found := _object_in(cell):
+                if (found := _object_in(cell)) is not None:
                     keys.setdefault(place, {}).update(dict.fromkeys(found))
                 elif cell.strip():
                     others.add(place)
     except (csv.Error, UnicodeDecodeError):
         return
     apart = {place: list(names) for place, names in keys.items() if place not in others}
-    if not apart or sum(map(len, apart.values())) > MOST_KEYS:
+    if not 0 < sum(map(len, apart.values())) <= MOST_KEYS:
         return
     with opened() as source:
         source.seek(-1, io.SEEK_END)
@@ -162,7 +163,7 @@ def _taken_apart(opened: Callable[[], BinaryIO], apart: Mapping[int, Sequence[st
             if place not in apart:
                 found.append(cell)
             elif width:
-                held = _object_in(cell)
+                held = _object_in(cell) or {}
                 found += [held.get(key, "") for key in apart[place]]
             else:
                 found += [f"{cell}.{key}" for key in apart[place]]
@@ -175,7 +176,8 @@ def _taken_apart(opened: Callable[[], BinaryIO], apart: Mapping[int, Sequence[st
 def _records(opened: Callable[[], BinaryIO]) -> Iterator[tuple[int, list[str]]]:
     """Yield the records of a CSV file, each with the line on which it starts."""
     with opened() as source:
-        reader = csv.reader(io.TextIOWrapper(source, "utf-8-sig", newline=""), strict=True)
+        text = io.TextIOWrapper(source, "utf-8-sig", newline="")
+        reader = csv.reader(iter(lambda: _line_of(text), ""), strict=True)
         line = 1
         for cells in reader:
             if cells:
@@ -183,16 +185,31 @@ def _records(opened: Callable[[], BinaryIO]) -> Iterator[tuple[int, list[str]]]:
             line = reader.line_num + 1
 
 
-def _object_in(cell: str) -> dict[str, str]:
-    """Return the object that a cell holds, in JSON or as Python writes it; its values are text."""
+def _line_of(text: TextIO) -> str:
+    if len(line := text.readline(LONGEST_VALUE)) == LONGEST_VALUE:
+        raise csv.Error("one line, of whatever, would fill the memory")
+    return line
+
+
+def _object_in(cell: str) -> dict[str, str] | None:
+    """Return the object that a cell holds, in JSON or as Python writes it; its values are text.
+
+    None for no object, and for one that has a key twice.
+    """
     text = cell.strip()
-    found: object = None
-    with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+    # TypeError: what Python takes for a key and JSON does not.
+    with suppress(ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        found: object = None
         if text.startswith("{'"):
-            found = ast.literal_eval(text)
+            with warnings.catch_warnings(action="ignore"):  # of a text that only looks like Python's
+                found = ast.literal_eval(text)
         elif text.startswith("{"):
-            found = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
-    return {str(key): _text_of(each) for key, each in found.items()} if isinstance(found, dict) else {}
+            found = json.loads(
+                text, object_pairs_hook=_once_each, parse_int=str, parse_float=str, parse_constant=str
+            )
+        if isinstance(found, dict):
+            return {str(key): _text_of(each) for key, each in found.items()}
+    return None
 
 
 def _text_of(value: object) -> str:
