@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from conftest import Program, cases, read_results, table
 from importer.errors import ConfigurationError, InputUnusableError
 from importer.files.export import open_tables
-from importer.files.json_objects import rows_of_cells, rows_of_objects
+from importer.files.json_objects import LONGEST_VALUE, rows_of_cells, rows_of_objects
 from importer.files.workbooks import OLE2
 from importer.formats.detected import Detection
 from importer.formats.detection import detect
@@ -260,7 +260,7 @@ def test_damaged_workbook(tmp_path: Path) -> None:
     assert refused > len(damaged) // 2
 
 
-def test_what_only_looks_like_a_workbook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_only_looks_like_a_workbook(tmp_path: Path) -> None:
     """Documents, encrypted workbooks and cells that would fill the memory are refused as what they are."""
     path = tmp_path / "a.xlsx"
     document = io.BytesIO()
@@ -279,8 +279,11 @@ def test_what_only_looks_like_a_workbook(tmp_path: Path, monkeypatch: pytest.Mon
     sheet.write_string(1_048_575, 16_383, "far away")
     book.close()
     assert "down to row 1048576 and out to column 16384: too many" in refusal(path)
-    monkeypatch.setattr("importer.files.workbooks.MOST_WORKBOOK_BYTES", 2000)
-    assert "unpacks to more than 0 MB" in refusal(book_of(path, {"S": [["x" * 9000]]}))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("[Content_Types].xml", "<Types/>")
+        archive.writestr("xl/workbook.xml", "<workbook/>")
+        archive.infolist()[1].file_size = 65 << 20
+    assert "unpacks to more than 64 MB" in refusal(path)
 
 
 def open_document(path: Path, rows: str) -> Path:
@@ -474,11 +477,10 @@ def test_objects_in_cells_are_taken_apart() -> None:
         assert [*rows_of_cells(lambda other=other: io.BytesIO(other))] == []
 
 
-def test_csv_of_one_line_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_csv_of_one_line_does_not_fill_the_memory() -> None:
     """Objects in cells are not looked for in a file with a line that is longer than any record."""
-    monkeypatch.setattr("importer.files.json_objects.LONGEST_VALUE", 30)
-    for length, is_read in ((29, True), (30, False)):
-        data = b'a,c\n"{""b"": 1}",' + b"x" * (length - len('"{""b"": 1}",\n')) + b"\n"
+    for count, is_read in ((9, True), (LONGEST_VALUE // 2, False)):
+        data = b'a,c\n"{""b"": 1}",1\n' + b",x" * count
         assert bool([*rows_of_cells(lambda data=data: io.BytesIO(data))]) == is_read
 
 
