@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from conftest import Program, cases, read_results, table
 from importer.errors import ConfigurationError, InputUnusableError
 from importer.files.export import open_tables
-from importer.files.json_objects import LONGEST_VALUE, rows_of_cells, rows_of_objects
+from importer.files.json_objects import FIRST_RECORDS, LONGEST_VALUE, rows_of_cells, rows_of_objects
 from importer.files.workbooks import OLE2
 from importer.formats.detected import Detection
 from importer.formats.detection import detect
@@ -436,6 +436,18 @@ def test_json_of_pages_with_calls_in_two_places(tmp_path: Path) -> None:
             for text in (json.dumps((first, last)), json.dumps(first) + "\n" + json.dumps(last)):
                 path.write_text(text, encoding="utf-8")
                 assert "has calls in more than one list of objects" in refusal(path)
+
+
+def test_objects_in_json_that_are_no_calls_are_not_copied(tmp_path: Path) -> None:
+    """A long log of another kind is refused by the keys of the first objects at each place."""
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps({"at": 1, "steps": [{"step": 1}], "user": {"name": "x"}}) + "\n", encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8") * (FIRST_RECORDS + 1), encoding="utf-8")
+    assert "of no format known here" in refusal(path)
+    asked = list[set[str]]()
+    tables = open_tables(path, is_header=lambda keys: asked.append({*keys}) is not None)
+    assert [*map(len, tables)] == [1, 0, 0]
+    assert asked == [{"step"}, {"name"}]
 
 
 def test_lists_in_json_of_a_known_format_are_not_looked_at(tmp_path: Path) -> None:

@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from importer.errors import InputUnusableError, NoInputError
-from importer.files.json_objects import LackingError, is_json, places_of_objects, rows_of_cells, rows_of_objects
+from importer.files.json_objects import (
+    IsHeader,
+    LackingError,
+    is_json,
+    places_of_objects,
+    rows_of_cells,
+    rows_of_objects,
+)
 from importer.files.packing import Packing, content_of, packing_of, usable_start
 from importer.files.remote import is_remote, unread_hint
 from importer.files.spooling import BLOCK_BYTES, LARGEST_BYTES, csv_blocks, most_unpacked, spooled
@@ -208,13 +215,15 @@ def open_export(path: Path, largest_bytes: int = LARGEST_BYTES) -> ExportFile:
     return unpacked
 
 
-def open_tables(path: Path, sheet: str | None = None) -> Iterator[tuple[ExportFile, ...]]:
+def open_tables(
+    path: Path, sheet: str | None = None, is_header: IsHeader = bool
+) -> Iterator[tuple[ExportFile, ...]]:
     """Yield the tables at this path, each as an export; the next ones are for where none of these is known.
 
     Of a workbook these are its sheets: the one that ``sheet`` names, else all that are not hidden and have
     anything in them, else the first. JSON objects become CSV text: themselves, lists of objects and objects inside
-    of them. Any other file is one table, and then one in which objects in cells are taken apart. Raises as
-    `open_export` does.
+    of them where their keys are a header by ``is_header``. Any other file is one table, and then one in which
+    objects in cells are taken apart. Raises as `open_export` does.
     """
     file = open_export(path)
     with readable(path):
@@ -230,8 +239,10 @@ def open_tables(path: Path, sheet: str | None = None) -> Iterator[tuple[ExportFi
                 before = len(found)
                 lacking: list[tuple[tuple[str, ...], LackingError]] = []
                 for place in places:
+                    is_likely = is_header if found else bool
+                    rows = rows_of_objects(file.open, file.shown, place, is_header=is_likely)
                     try:
-                        found.append(_table(file, rows_of_objects(file.open, file.shown, place)))
+                        found.append(_table(file, rows))
                     except LackingError as fault:
                         lacking.append((place or (), fault))
                     except InputUnusableError:  # an envelope is no row
@@ -239,8 +250,9 @@ def open_tables(path: Path, sheet: str | None = None) -> Iterator[tuple[ExportFi
                             raise
                 for way, error in lacking:
                     if len(way) == 1 or len(found) > before:  # else the legs of some calls, say
-                        rows = rows_of_objects(file.open, file.shown, way, may_lack=True)
-                        found.append(replace(_table(file, rows), fault=error))
+                        rows = rows_of_objects(file.open, file.shown, way, may_lack=True, is_header=is_header)
+                        with suppress(InputUnusableError):
+                            found.append(replace(_table(file, rows), fault=error))
                 yield tuple(found[before:])
         else:
             yield (file,)

@@ -15,7 +15,7 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import BinaryIO, Final, NoReturn, TextIO
 
@@ -25,7 +25,8 @@ from importer.files.spooling import BLOCK_BYTES, csv_blocks
 MOST_KEYS = 1000
 MOST_LISTS = 20
 FIRST_RECORDS = 200
-"""A CSV file in which so many records have no object in a cell is taken for one without."""
+"""A CSV file in which so many records have no object in a cell is taken for one without; by the keys of so many
+objects it is known whether they are calls."""
 LONGEST_VALUE = 16 << 20
 BROKEN_OFF = 16
 """So close to the end of the text read an error may be a word or an escape that is cut there."""
@@ -36,6 +37,9 @@ _SPACE: Final = re.compile(r"\s*")
 Place = tuple[str, ...] | None
 """The keys on the way to an object, or a list of them, in each object of the file; none where the file is a list
 and these are the calls, None where these are and stand one after the other."""
+
+IsHeader = Callable[[Collection[str]], bool]
+"""Whether these names of columns are those of calls."""
 
 EMPTY: Final = ("",)
 """The place of the calls of an answer that holds none."""
@@ -91,20 +95,23 @@ def places_of_objects(opened: Callable[[], BinaryIO], shown: str) -> Iterator[tu
 
 
 def rows_of_objects(
-    opened: Callable[[], BinaryIO], shown: str, place: Place, *, may_lack: bool = False
+    opened: Callable[[], BinaryIO], shown: str, place: Place, *, may_lack: bool = False, is_header: IsHeader = bool
 ) -> Iterator[bytes]:
     """Yield the objects of a file as CSV text under a header of their keys; ``opened`` opens the file anew.
 
     A last line that is not whole becomes a record of one cell without a line end: so reading finds a record that
     is still being written. Raises InputUnusableError naming the line of anything else that is not JSON, is no
-    object among the objects, has a key twice, or is larger than the limits of this module; LackingError for an
-    object without the ``place``, unless it ``may_lack`` it.
+    object among the objects, has a key twice, or is larger than the limits of this module, and where the keys of
+    the first objects are no header by ``is_header``; LackingError for an object without the ``place``, unless it
+    ``may_lack`` it.
     """
     keys: dict[str, None] = {}
     is_whole = True
-    for line, cells, unfinished in _objects(opened, shown, place, may_lack):
+    for number, (line, cells, unfinished) in enumerate(_objects(opened, shown, place, may_lack)):
         keys.update(dict.fromkeys(cells))
         is_whole = unfinished is None
+        if number == FIRST_RECORDS and not is_header(keys):
+            raise InputUnusableError(f"{shown}: the objects at {place} are no calls")
         if len(keys) > MOST_KEYS:
             raise InputUnusableError(
                 f"{shown}: line {line}: the objects have more than {MOST_KEYS} different keys",
