@@ -52,14 +52,18 @@ def sample_name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
+def largest_of_each(paths: Collection[Path]) -> list[Path]:
+    """Return of each format the largest sample."""
+    return list({path.parent: path for path in sorted(paths, key=lambda path: path.stat().st_size)}.values())
+
+
 def for_each(paths: Collection[Path], always: Collection[str] = REPRESENTATIVES) -> list[Any]:
     """Return samples as parameters of a test: those named ``always``, with -m slow the largest of each format."""
-    largest = {path.parent: path for path in sorted(paths, key=lambda path: path.stat().st_size)}
-    names = [(path, sample_name(path)) for path in paths]
+    largest = largest_of_each(paths)
     return [
         pytest.param(path, id=name, marks=[] if name in always else pytest.mark.slow)
-        for path, name in names
-        if name in always or largest[path.parent] == path
+        for path, name in ((path, sample_name(path)) for path in paths)
+        if name in always or path in largest
     ]
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from clusters import REASON, Cluster, cluster
-from conftest import SAMPLES, call_row, read_results, sample_files, sample_options, wait_until, write_export
+from conftest import SAMPLES, call_row, read_results, sample_options, wait_until, write_export
 from importer.cli.output import error_text
 from importer.errors import ExitCode, ImporterError
 from importer.formats.catalogue import load_catalogue
@@ -37,7 +37,7 @@ from importer.records import Event
 from importer.settings.credentials import load_credentials
 from importer.settings.loading import load_settings
 from misbehaviour import Simulator
-from samples import catalogue, detected, plan_for
+from samples import INPUTS, catalogue, detected, largest_of_each, plan_for
 
 NOW = 1_830_000_000
 LONGEST_SECONDS = 60
@@ -102,9 +102,9 @@ def checked(
 
 
 def groups() -> list[Any]:
-    """Return samples by their zone: some of the most, and all with -m slow; starting processes costs most."""
+    """Return samples by their zone: some of the most, and one of each format with -m slow."""
     found: defaultdict[str, list[Path]] = defaultdict(list)
-    for path in sample_files():
+    for path in largest_of_each(INPUTS):
         options = sample_options(path)
         zone = options[options.index("--timezone") + 1] if "--timezone" in options else "its own"
         found[zone].append(path)
