@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain, product
@@ -29,6 +29,7 @@ from importer.formats.headers import (
     forbidden_in,
     has_columns,
     header_positions,
+    is_header,
     require_clear,
     require_only,
     require_sound,
@@ -96,11 +97,7 @@ def detect(
         # taking the first would leave out the calls of the other, night by night and in silence.
         found: list[tuple[ExportFile, Detection | None]] = []
         unknown: list[UnknownFormatError] = []
-
-        def is_header(keys: Collection[str]) -> bool:
-            return any(has_columns({*map(column_key, keys)}, each) for each in (*formats, *lookalikes))
-
-        for tables in open_tables(path, settings.sheet, is_header):
+        for tables in open_tables(path, settings.sheet, partial(is_header, shapes=(*formats, *lookalikes))):
             for table in tables:
                 try:
                     found.append((table, _detect(table, formats, settings, lookalikes)))

@@ -47,6 +47,12 @@ def has_columns(keys: Container[str], cdr_format: Shape) -> bool:
     return bool(required) and all(any(column_key(text) in keys for text in texts) for texts in required)
 
 
+def is_header(names: Iterable[str], shapes: Iterable[Shape]) -> bool:
+    """Return whether all columns that a header of one of the formats has are among these names."""
+    keys = {*map(column_key, names)}
+    return any(has_columns(keys, shape) for shape in shapes)
+
+
 def format_of_header(cells: Sequence[str], formats: Iterable[CdrFormat]) -> str:
     """Return the name of the first format of which the record is a header, "" if it is none."""
     return next((each.name for each in formats if header_positions(cells, each)), "")
