@@ -1,7 +1,7 @@
 """Exit codes, and exceptions grouped by who must act.
 
 A message says what failed, where, the value and the rule; ``hint`` says what to do next, and ``lines`` what needs
-lines of its own below it: a command, a list. None may hold a secret or a telephone number: all are printed.
+lines of its own below it: a list. None may hold a secret or a telephone number: all are printed.
 ``reason`` is one word for the summary, where the exit code alone does not say why.
 """
 

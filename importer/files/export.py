@@ -234,31 +234,39 @@ def open_tables(
             # One that begins with so many commas and line ends has nothing in it.
             yield tuple(each for each in tables if each.open().read(BLOCK_BYTES).strip(b",\n")) or tables[:1]
         elif is_json(usable_start(file.open, file.shown)):
-            found: list[ExportFile] = []
-            for places in places_of_objects(file.open, file.shown):
-                before = len(found)
-                lacking: list[tuple[tuple[str, ...], LackingError]] = []
-                for place in places:
-                    is_likely = is_header if found else bool
-                    rows = rows_of_objects(file.open, file.shown, place, is_header=is_likely)
-                    try:
-                        found.append(_table(file, rows))
-                    except LackingError as fault:
-                        lacking.append((place or (), fault))
-                    except InputUnusableError:  # an envelope is no row
-                        if not found:
-                            raise
-                for way, error in lacking:
-                    if len(way) == 1 or len(found) > before:  # else the legs of some calls, say
-                        rows = rows_of_objects(file.open, file.shown, way, may_lack=True, is_header=is_header)
-                        with suppress(InputUnusableError):
-                            found.append(replace(_table(file, rows), fault=error))
-                yield tuple(found[before:])
+            yield from _tables_of_objects(file, is_header)
         else:
             yield (file,)
             apart = _table(file, rows_of_cells(file.open))
             if apart.open().read(1):
                 yield (replace(apart, first_line=1),)
+
+
+def _tables_of_objects(file: ExportFile, is_header: IsHeader) -> Iterator[tuple[ExportFile, ...]]:
+    """Yield the tables of a JSON file, as `open_tables` does.
+
+    One that some objects lack gets that as its ``fault``, since calls of theirs may be missing.
+    """
+    found: list[ExportFile] = []
+    for places in places_of_objects(file.open, file.shown):
+        before = len(found)
+        lacking: list[tuple[tuple[str, ...], LackingError]] = []
+        for place in places:
+            is_likely = is_header if found else bool
+            rows = rows_of_objects(file.open, file.shown, place, is_header=is_likely)
+            try:
+                found.append(_table(file, rows))
+            except LackingError as fault:
+                lacking.append((place or (), fault))
+            except InputUnusableError:  # an envelope is no row
+                if not found:
+                    raise
+        for way, error in lacking:
+            if len(way) == 1 or len(found) > before:  # else the legs of some calls, say
+                rows = rows_of_objects(file.open, file.shown, way, may_lack=True, is_header=is_header)
+                with suppress(InputUnusableError):
+                    found.append(replace(_table(file, rows), fault=error))
+        yield tuple(found[before:])
 
 
 def without_rows(file: ExportFile, header: Sequence[str]) -> ExportFile:

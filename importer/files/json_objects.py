@@ -15,7 +15,7 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import BinaryIO, Final, NoReturn, TextIO
 
@@ -49,6 +49,9 @@ _NUMBER: Final = re.compile(r"\+\d|\d{7}|\d{3}[-.) ]+\d{3}")
 
 _Item = tuple[int, dict[str, str], str | None]
 """An object: the line on which it starts, its values as text by key, and its text where it is not whole."""
+
+_Record = tuple[int, list[str]]
+"""The line on which a record starts, and its cells."""
 
 
 class LackingError(InputUnusableError):
@@ -122,11 +125,7 @@ def rows_of_objects(
             f"{shown} has no objects, so nothing says which system wrote it",
             hint="If there were no calls, leave the file out; else look at what was asked of the API.",
         )
-    last = b""
-    for block in csv_blocks(_rows(_objects(opened, shown, place, may_lack), list(keys)) if keys else ()):
-        yield last
-        last = block
-    yield last if is_whole else last.removesuffix(b"\n")
+    yield from _blocks(_rows(_objects(opened, shown, place, may_lack), list(keys)) if keys else (), 0, is_whole)
 
 
 def rows_of_cells(opened: Callable[[], BinaryIO]) -> Iterator[bytes]:
@@ -154,16 +153,29 @@ def rows_of_cells(opened: Callable[[], BinaryIO]) -> Iterator[bytes]:
     with opened() as source:
         source.seek(-1, io.SEEK_END)
         is_ended = source.read() in b"\r\n"
+    yield from _blocks(_taken_apart(opened, apart), 1, is_ended)
+
+
+def _blocks(records: Iterable[_Record], next_line: int, is_ended: bool) -> Iterator[bytes]:
+    """Yield CSV text, a record on its line or behind the others; the last without an end unless ``is_ended``."""
+
+    def on_lines() -> Iterator[list[str]]:
+        following = next_line
+        for line, cells in records:
+            yield from ([] for _ in range(line - following))
+            yield cells
+            following = max(line, following) + 1
+
     last = b""
-    for block in csv_blocks(_taken_apart(opened, apart)):
+    for block in csv_blocks(on_lines()):
         yield last
         last = block
     yield last if is_ended else last.removesuffix(b"\n")
 
 
-def _taken_apart(opened: Callable[[], BinaryIO], apart: Mapping[int, Sequence[str]]) -> Iterator[list[str]]:
-    """Yield the records of a CSV file on the lines on which they start; one of another width is a single cell."""
-    next_line, width = 1, 0
+def _taken_apart(opened: Callable[[], BinaryIO], apart: Mapping[int, Sequence[str]]) -> Iterator[_Record]:
+    """Yield the records of a CSV file with the objects taken apart; one of another width is a single cell."""
+    width = 0
     for line, cells in _records(opened):
         found: list[str] = []
         for place, cell in enumerate(cells):
@@ -175,12 +187,10 @@ def _taken_apart(opened: Callable[[], BinaryIO], apart: Mapping[int, Sequence[st
             else:
                 found += [f"{cell}.{key}" for key in apart[place]]
         width = width or len(cells)
-        yield from ([] for _ in range(line - next_line))
-        yield found if len(cells) == width else [",".join(cells)]
-        next_line = line + 1
+        yield line, found if len(cells) == width else [",".join(cells)]
 
 
-def _records(opened: Callable[[], BinaryIO]) -> Iterator[tuple[int, list[str]]]:
+def _records(opened: Callable[[], BinaryIO]) -> Iterator[_Record]:
     """Yield the records of a CSV file, each with the line on which it starts."""
     with opened() as source:
         text = io.TextIOWrapper(source, "utf-8-sig", newline="")
@@ -224,13 +234,10 @@ def _text_of(value: object) -> str:
     return "" if value is None else text
 
 
-def _rows(items: Iterator[_Item], keys: list[str]) -> Iterator[list[str]]:
-    yield keys
-    next_line = 1
+def _rows(items: Iterator[_Item], keys: list[str]) -> Iterator[_Record]:
+    yield 0, keys
     for line, cells, unfinished in items:
-        yield from ([] for _ in range(line - next_line))
-        yield [cells.get(key, "") for key in keys] if unfinished is None else [unfinished]
-        next_line = max(line, next_line) + 1
+        yield line, [cells.get(key, "") for key in keys] if unfinished is None else [unfinished]
 
 
 def _objects(opened: Callable[[], BinaryIO], shown: str, place: Place, may_lack: bool = False) -> Iterator[_Item]:

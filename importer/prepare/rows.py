@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -318,7 +317,7 @@ class RowPreparer:
         table = pa.concat_tables(parts)
         return table if len(parts) == 1 else table.take(np.argsort(table["line"].to_numpy(), kind="stable"))
 
-    def _table(self, size: int, columns: Mapping[str, Any]) -> pa.Table:
+    def _table(self, size: int, columns: Mapping[str, object]) -> pa.Table:
         """Return rows to be spooled: a single value stands in all of them, "" where there is no column."""
         own = {**dict.fromkeys(SPOOLED_COLUMNS, ""), "file": self._file_number, "slot": -1, **columns}
         return pa.table(

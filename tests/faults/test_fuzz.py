@@ -20,7 +20,7 @@ MORE = int(os.environ.get("CDR_IMPORTER_MUTANTS", "1"))
 DETECTED, NAMED, OWN, LISTED = MORE, 3 * MORE, 16 * MORE, 2 * MORE
 """Mutants of a sample, checked and, by its format, imported; of a format; with each of the agents file: 1,900.
 
-Together they take a quarter of a minute of the processor: what is read takes 20 ms and more, however short it is.
+What is read takes 20 ms of the processor and more, however short it is.
 """
 
 USUAL = {0, 3, 65, 66, 78}

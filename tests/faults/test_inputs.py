@@ -114,7 +114,7 @@ def test_input_gone_after_it_was_taken_in(account: Simulator, tmp_path: Path, ch
 
 @pytest.mark.fault(23)
 @pytest.mark.slow
-def test_memory_of_a_million_rows(tmp_path: Path) -> None:
+def test_memory_of_many_rows(tmp_path: Path) -> None:
     """Calls are checked within 384 MiB, without a word of progress, each in the results.
 
     They are 250,000, which take 296 MiB; 100,000 take 269, so a million stay within a gigabyte.
