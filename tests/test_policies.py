@@ -19,16 +19,16 @@ from schemas.vocabulary import Verdict
 CASES = cases("policies")
 
 
-def own_format(folder: Path, lines: str) -> CdrFormat:
-    """Return the operator's own format with further lines."""
+def own_format(folder: Path) -> CdrFormat:
+    """Return the operator's own format."""
     form = folder / "own.toml"
-    form.write_text(f"{OWN}\n{lines}\n", encoding="utf-8")
+    form.write_text(OWN, encoding="utf-8")
     return catalogue().pick(str(form))
 
 
 def test_the_most_particular_choice_is_in_force(tmp_path: Path) -> None:
-    """Option, then the configuration's table of the format, the format, the configuration, the default."""
-    cdr_format = own_format(tmp_path, "[policies]\nvoicemail = 'attended'\nour_side = 'invalid'")
+    """Option, then the configuration's table of the format, the configuration, the default."""
+    cdr_format = own_format(tmp_path)
     book = PolicyBook(
         PolicyChoices(cancelled_ring_seconds=1),
         {
@@ -40,46 +40,32 @@ def test_the_most_particular_choice_is_in_force(tmp_path: Path) -> None:
     assert book.sources(cdr_format) == {
         "cancelled_ring_seconds": (1, "this run"),
         "cancelled_unknown": ("noanswer", "default"),
-        "voicemail": ("attended", "the format"),
+        "voicemail": ("notavailable", "configuration"),
         "our_side": ("busy", "configuration, [policies.own]"),
         "outside_prefix": ((), "default"),
         "extensions": ("", "default"),
         "trunks": ("", "default"),
     }
-    assert book.of(cdr_format) == Policies(1, Verdict.NOANSWER, Verdict.ATTENDED, Verdict.BUSY)
+    assert book.of(cdr_format) == Policies(1, Verdict.NOANSWER, Verdict.NOTAVAILABLE, Verdict.BUSY)
 
 
 @table(
-    ("run", "tables", "of_format", "in_force"),
+    ("run", "tables", "in_force"),
     [
-        (None, {}, "", ((), "default")),
-        (None, {"*": "9"}, "", (("9",), "configuration")),
-        (None, {"*": "9"}, 'outside_prefix = ["0", "00"]', (("0", "00"), "the format")),
-        (None, {"*": "9", "own": "8"}, 'outside_prefix = "0"', (("8",), "configuration, [policies.own]")),
-        ("9,0", {"*": "9", "own": "8"}, 'outside_prefix = "0"', (("9", "0"), "this run")),
-        ("", {"*": "9", "own": "8"}, 'outside_prefix = "0"', ((), "this run")),
+        (None, {}, ((), "default")),
+        (None, {"*": "9"}, (("9",), "configuration")),
+        (None, {"*": "9", "own": "8"}, (("8",), "configuration, [policies.own]")),
+        ("9,0", {"*": "9", "own": "8"}, (("9", "0"), "this run")),
+        ("", {"*": "9", "own": "8"}, ((), "this run")),
     ],
 )
 def test_outside_prefix_in_force(
-    run: str | None, tables: dict[str, str], of_format: str, in_force: object, tmp_path: Path
+    run: str | None, tables: dict[str, str], in_force: object, tmp_path: Path
 ) -> None:
-    """The outside prefix is a policy whose place in a format is [numbers]; an empty one is none."""
+    """The outside prefix is a policy; an empty one is none."""
     configured = {name: PolicyChoices(outside_prefix=outside_prefixes(text)) for name, text in tables.items()}
     book = PolicyBook(PolicyChoices(outside_prefix=None if run is None else outside_prefixes(run)), configured)
-    assert book.sources(own_format(tmp_path, f"[numbers]\n{of_format}"))["outside_prefix"] == in_force
-
-
-@table(
-    ("line", "said"),
-    [
-        ("outside_prefix = '9'", r"stands in \[numbers\]"),
-        ("voicemail = 'gone'", rf"line {OWN.count(chr(10)) + 3}, key policies\.voicemail: 'gone'"),
-    ],
-)
-def test_wrong_policy_in_a_format(line: str, said: str, tmp_path: Path) -> None:
-    """A format's own policies are checked like the rest of it; its outside prefix has a place of its own."""
-    with pytest.raises(ConfigurationError, match=said):
-        own_format(tmp_path, f"[policies]\n{line}")
+    assert book.sources(own_format(tmp_path))["outside_prefix"] == in_force
 
 
 def config(folder: Path, text: str) -> Path:

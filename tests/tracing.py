@@ -76,13 +76,14 @@ def has_number(number: str, cells: list[str], detection: Detection, plan: Prepar
     digits = number.removeprefix("+")
     code = phonenumbers.country_code_for_region(plan.country) if plan.country else 0
     in_front = {"", str(code) if code else "", *cells}
-    before = {*DIALLED_FIRST, *detection.format.numbers.outside_prefix}
     spellings = [text for cell in cells for text in (cell, cell.translate(SEPARATORS))]
     for run in (run for text in spellings for run in re.findall(r"\d+", text)):
         national = run.lstrip("0")
         if len(national) >= SHORTEST_RUN and digits.endswith(national) and digits[: -len(national)] in in_front:
             return True
-        if any(run.endswith(form) and run[: -len(form)] in before for form in {digits, *_with_trunk(number)}):
+        if any(
+            run.endswith(form) and run[: -len(form)] in DIALLED_FIRST for form in {digits, *_with_trunk(number)}
+        ):
             return True
     return False
 

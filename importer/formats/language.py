@@ -22,12 +22,7 @@ from pydantic import (
 )
 
 from importer.formats.cells import Quotes
-from importer.settings.options import OPTIONS
-from importer.settings.values import outside_prefixes
 from schemas.vocabulary import Direction, Role, Verdict
-
-DEFAULT_EXTENSION = r"\d{2,5}"
-"""What an internal number looks like where neither the agents file nor the format says more."""
 
 _ONE_OR_MORE: Final = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
 
@@ -83,23 +78,6 @@ class Table(BaseModel):
     """A table of a TOML file: frozen, and without keys that are not known."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PolicySpec(Table):
-    """The policies that a format sets, each read as the option of its name; None where it says nothing."""
-
-    cancelled_ring_seconds: int | None = None
-    cancelled_unknown: str | None = None
-    voicemail: str | None = None
-    our_side: str | None = None
-    outside_prefix: tuple[str, ...] | None = None
-    extensions: str | None = None
-    trunks: str | None = None
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _as_the_option(cls, value: object, info: ValidationInfo) -> object:
-        return OPTIONS[str(info.field_name).replace("_", "-")].read(value)
 
 
 ZONE_SOURCES: Final = ("option", "value")
@@ -300,8 +278,6 @@ class NumberSpec(Table):
     """What digits without ``+`` mean in this export; never guessed row by row."""
 
     plain_digits: str = Field(default="national", pattern="^(national|international)$")
-    outside_prefix: Annotated[tuple[str, ...], BeforeValidator(outside_prefixes)] = ()
-    extension: Pattern = DEFAULT_EXTENSION
 
 
 class CallSpec(Table):
@@ -404,7 +380,6 @@ class CdrFormat(Shape):
     time: TimeSpec
     numbers: NumberSpec = NumberSpec()
     call: CallSpec
-    policies: PolicySpec = PolicySpec()
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -412,8 +387,6 @@ class CdrFormat(Shape):
         unknown = sorted({*self._references(), *self.detect.patterns} - known)
         if unknown:
             raise ValueError(f"column {unknown[0]!r} is used but neither read nor derived")
-        if self.policies.outside_prefix is not None:
-            raise ValueError("`outside_prefix` stands in [numbers]")
         known = set(self.read_columns())
         for name, sources in self.derived.items():
             early = sorted({column for source in sources for column in source.columns()} - known)

@@ -64,12 +64,9 @@ class PolicyBook:
     def sources(self, cdr_format: CdrFormat) -> dict[str, tuple[int | str | tuple[str, ...], str]]:
         """Return the value of each policy for a format and where it is set; the most particular place counts."""
         nothing = PolicyChoices()
-        prefixes = cdr_format.numbers.outside_prefix or None
-        of_format = cdr_format.policies.model_copy(update={"outside_prefix": prefixes})
         places = (
             ("this run", self.run),
             (f"configuration, [policies.{cdr_format.name}]", self.configured.get(cdr_format.name, nothing)),
-            ("the format", of_format),
             ("configuration", self.configured.get(EVERY_FORMAT, nothing)),
             ("default", PolicyChoices(**{**asdict(Policies()), "our_side": "skip"})),
         )

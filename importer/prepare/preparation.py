@@ -27,7 +27,7 @@ from importer.prepare.spool import Spool, tables_in
 from importer.prepare.starts import add_zone_evidence, zone_evidence_of
 from importer.prepare.zones import require_zone
 from importer.reading.chunks import read_chunks
-from importer.reading.conditions import Extensions
+from importer.reading.conditions import EXTENSION, Extensions
 from importer.records import ResultRow, ignore
 from schemas.numbers import NumberBook
 from schemas.plans import NumberRules
@@ -254,7 +254,7 @@ class Preparation:
             plain_numbers=_book(NumberRules(country, numbers.plain_digits)),
             policies=policies,
             headers=headers,
-            extensions=Extensions(own or numbers.extension, listed, roles or {}, policies.trunks, bool(own)),
+            extensions=Extensions(own or EXTENSION, listed, roles or {}, policies.trunks, bool(own)),
             time_formats=(*formats, *without_seconds(formats)) if is_resaved else formats,
             is_resaved=is_resaved,
             shows_seconds=detection.shows_seconds(),

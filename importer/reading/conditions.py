@@ -17,6 +17,9 @@ from importer.formats.cells import TRUTH, caseless
 from importer.formats.language import Source, Test, named_group
 from schemas.vocabulary import Role
 
+EXTENSION = r"\d{2,5}"
+"""What an internal number looks like where neither the operator nor the agents file says more."""
+
 LONG_EXTENSION_DIGITS = 6
 """From so many digits on, an extension has the length that a customer's number may have too."""
 
@@ -50,7 +53,7 @@ class Extensions:
     of lines to the outside; with ``is_chosen`` ``pattern`` is the operator's too. Both outrank the proofs.
     """
 
-    pattern: str
+    pattern: str = EXTENSION
     known: frozenset[str] = frozenset()
     roles: Mapping[str, Role] = field(default_factory=dict)
     trunks: str = ""
