@@ -8,9 +8,8 @@ from pathlib import Path
 
 from importer.cli.output import table, wrapped
 from importer.formats.catalogue import Catalogue
-from importer.formats.causes import word_key
 from importer.formats.detected import Detection
-from importer.formats.language import CdrFormat
+from importer.formats.language import CdrFormat, word_key
 from importer.formats.sample import column_key
 from importer.prepare.agents import AgentBook
 from importer.prepare.file_evidence import shown_roles

@@ -9,8 +9,8 @@ from pathlib import Path
 from importer.cli.output import BACK, aligned, ask, show, show_lines, wrapped
 from importer.errors import UsageError
 from importer.formats.catalogue import RESERVED_NAMES, load_catalogue, load_format, user_folder
-from importer.formats.causes import CauseTable, word_key
 from importer.formats.drafting import Draft, agreed, draft_of, format_name, meanings_in, toml_text
+from importer.formats.language import CauseTable, word_key
 from importer.private_files import write_new
 from importer.settings.options import Settings
 from schemas.vocabulary import Direction, Verdict, counted

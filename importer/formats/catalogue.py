@@ -20,8 +20,7 @@ import tomli
 from pydantic import BaseModel, ValidationError
 
 from importer.errors import ConfigurationError, UsageError
-from importer.formats.causes import CauseTable, word_key
-from importer.formats.language import BUILT_IN, CdrFormat, LookAlike
+from importer.formats.language import BUILT_IN, CauseTable, CdrFormat, LookAlike, word_key
 from importer.private_files import open_small, why
 from schemas.vocabulary import Verdict, counted
 

@@ -48,8 +48,7 @@ class Detection:
 
     def places(self, names: Collection[str]) -> list[int]:
         """Return where the columns stand that these are taken from, as far as the file has them."""
-        origins = (origin for name in names for origin in self.format.origins(name))
-        return [self.positions[name] for name in origins if name in self.positions]
+        return [self.positions[name] for name in self.format.origins(*names) if name in self.positions]
 
     def texts(self, name: str) -> list[str]:
         """Return the cells of the first rows in a column of the file, as they are meant."""
@@ -58,7 +57,7 @@ class Detection:
 
     def shows_seconds(self) -> bool:
         """Return whether a start of the first rows has seconds: a spreadsheet hides those of none or of all."""
-        origins = (origin for name in self.format.time.columns for origin in self.format.origins(name))
+        origins = self.format.origins(*self.format.time.columns)
         return any(re.search(r":\d\d:\d\d", text) for origin in origins for text in self.texts(origin))
 
     def times_carry_offsets(self) -> bool:

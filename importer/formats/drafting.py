@@ -19,9 +19,9 @@ from string import Template
 from importer.errors import InputUnusableError
 from importer.files.export import certain_encoding, fallback_encoding, open_tables
 from importer.formats.catalogue import OPEN_POINT, TomlText
-from importer.formats.causes import CauseTable, word_key
 from importer.formats.cells import Dialect, Quotes, numbered_records, plain_cell
 from importer.formats.dates import bare_time
+from importer.formats.language import CauseTable, word_key
 from importer.formats.sample import RESAVED_DELIMITERS, Sample, outline_of, sample_text
 from importer.settings.options import Settings
 from schemas.vocabulary import Direction, Verdict, counted

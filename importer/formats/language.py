@@ -1,9 +1,9 @@
-"""The language of `schemas/formats/*.toml`: what one export layout is made of, as frozen, checked values.
+"""The language of `schemas/formats/*.toml`, what one export layout is made of, and of `schemas/causes/*.toml`.
 
 A format is tables only. It names the columns of the export (by header or by position), says how the values
 it needs are taken out of them, and gives ordered decision tables for direction and outcome: the first rule
 that holds decides. Regular expressions are RE2's (no look-around); letter case counts. The keys are explained in
-`schemas/formats/README.md`; the docstrings have what that page leaves open.
+`schemas/formats/README.md`; the docstrings have what that page leaves open. All values are frozen and checked.
 """
 
 import re
@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from importer.formats.cells import Quotes
+from importer.formats.cells import Quotes, caseless
 from schemas.vocabulary import Direction, Role, Verdict
 
 _ONE_OR_MORE: Final = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
@@ -78,6 +78,30 @@ class Table(BaseModel):
     """A table of a TOML file: frozen, and without keys that are not known."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def word_key(word: str) -> str:
+    """Return a status word in the form in which words are compared: without case, spaces, `-` and `_`."""
+    return re.sub(r"[\s_-]+", "", caseless(word))
+
+
+class Cause(Table):
+    """The meaning of a word of a cause table, which may depend on whether the far end rang or talked."""
+
+    otherwise: Verdict
+    rang: Verdict | None = None
+    talked: Verdict | None = None
+
+
+class CauseTable(Table):
+    """The words of one vocabulary of outcomes, each with its meaning; the first of equal words counts."""
+
+    name: str = ""
+    title: str = ""
+    words: Mapping[
+        str,
+        Annotated[Cause, BeforeValidator(lambda value: {"otherwise": value} if isinstance(value, str) else value)],
+    ]
 
 
 ZONE_SOURCES: Final = ("option", "value")
@@ -411,12 +435,13 @@ class CdrFormat(Shape):
         used = self._references() if self.call.row else {*self._references(), *self.detect.patterns}
         return tuple(name for name in self.read_columns() if name in used)
 
-    def origins(self, name: str) -> tuple[str, ...]:
-        """Return the columns of the file that a column is taken from, the first choice first."""
-        if name not in self.derived:
-            return (name,)
-        found = [origin for source in self.derived[name] for origin in self.origins(source.column)]
-        return tuple(dict.fromkeys(found))
+    def origins(self, *names: str) -> tuple[str, ...]:
+        """Return the columns of the file that these are taken from, the first choice of each first."""
+        found: dict[str, None] = {}
+        for name in names:
+            sources = [source.column for source in self.derived.get(name, ())]
+            found |= dict.fromkeys(self.origins(*sources) if name in self.derived else (name,))
+        return tuple(found)
 
     def shown(self, name: str) -> str:
         """Return a column as the operator finds it in the export: its header, or where a derived one is taken."""
@@ -435,12 +460,11 @@ class CdrFormat(Shape):
     def id_columns(self) -> set[str]:
         """Return the columns that make the key of a call, and those of the file that these are taken from."""
         names = {*self.call.unique_by, *(name for candidate in self.call.id for name in candidate)}
-        return names.union(*map(self.origins, names))
+        return names.union(self.origins(*names))
 
     def origins_of_ids(self) -> tuple[str, ...]:
         """Return the columns of the file that the id of a call is taken from, the first choice first."""
-        names = (name for candidate in self.call.id for name in candidate)
-        return tuple(dict.fromkeys(origin for name in names for origin in self.origins(name)))
+        return self.origins(*(name for candidate in self.call.id for name in candidate))
 
     def text_columns(self) -> set[str]:
         """Return the columns whose cells preparing reads itself; of the others only conditions are evaluated."""
@@ -454,7 +478,7 @@ class CdrFormat(Shape):
     def columns_tested_for_emptiness(self) -> set[str]:
         """Return the columns of the file that a condition asks to be empty or filled, except those of words."""
         names = {name for tests in self._tests() for name, test in tests.items() if test.empty is not None}
-        return {origin for name in names - {rule.column for rule in self.outcome} for origin in self.origins(name)}
+        return {*self.origins(*(names - {rule.column for rule in self.outcome}))}
 
     def columns_of_words(self) -> set[str]:
         """Return the columns of words, codes and durations in which 486.0 is 486: no test asks for the point."""
@@ -463,8 +487,7 @@ class CdrFormat(Shape):
         pointed = {name for name, test in tests if re.search(r"\\\.|\.0", f"{test.matches} {test.any_of}")}
         others = [call.customer, call.sent_number, call.zohouser, call.voiceuri, call.answer_time, *call.agent]
         others += [*call.end_time, *time.columns, *(time.evidence.columns() if time.evidence else ())]
-        origins = {origin for name in filter(None, others) for origin in self.origins(name)}
-        return {*self.used_columns()} - origins - self.id_columns() - pointed
+        return {*self.used_columns()}.difference(self.origins(*filter(None, others)), self.id_columns(), pointed)
 
     def _tests(self) -> list[Mapping[str, Test]]:
         sources = [source for sources in self.derived.values() for source in sources]

@@ -17,8 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from importer.errors import ConfigurationError, ImporterError
-from importer.formats.causes import CauseTable
 from importer.formats.detected import Detection
+from importer.formats.language import CauseTable
 from importer.prepare.plan import PreparePlan
 from importer.prepare.preparation import PreparedPart, prepare_part
 from importer.processes import Workers, in_order

@@ -6,9 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from importer.formats.causes import Cause, word_key
 from importer.formats.cells import NO_TIME
-from importer.formats.language import OutcomeRule
+from importer.formats.language import Cause, OutcomeRule, word_key
 from importer.prepare.damage import add_damage, add_unmeasured, unmeasured
 from importer.prepare.groups import Rank
 from importer.prepare.hints import add_faults, direction_hints, missing_status_hints, quoted, unknown_word_hint

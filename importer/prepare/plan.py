@@ -14,9 +14,8 @@ import numpy.typing as npt
 
 from importer.errors import ConfigurationError, UsageError
 from importer.formats.catalogue import Catalogue
-from importer.formats.causes import CauseTable
 from importer.formats.detected import Detection
-from importer.formats.language import CdrFormat
+from importer.formats.language import CauseTable, CdrFormat
 from importer.prepare.agents import AgentBook, load_agents
 from importer.prepare.groups import INDEX_ROWS
 from importer.prepare.zones import require_place

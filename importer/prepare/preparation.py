@@ -14,9 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from importer.formats.causes import CauseTable
 from importer.formats.dates import without_seconds
 from importer.formats.detected import Detection
+from importer.formats.language import CauseTable
 from importer.prepare.calls import CallMaker, Prepared
 from importer.prepare.evidence import conditions_on
 from importer.prepare.file_evidence import Endpoints, FileEvidence, require_country
