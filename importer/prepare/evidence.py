@@ -165,8 +165,8 @@ def _rank_of(verdict: Verdict | Literal["unknown"], policies: Policies) -> Rank:
     """Return the rank of a verdict, or of the verdict as which a policy counts it."""
     if verdict == "unknown":
         return Rank.PROBLEM
-    counts_as = {Verdict.VOICEMAIL: policies.voicemail, Verdict.OUR_SIDE: policies.our_side}
-    return Rank[counts_as.get(verdict, verdict).name]
+    word = {Verdict.VOICEMAIL: policies.voicemail, Verdict.OUR_SIDE: policies.our_side}.get(verdict, "skip")
+    return Rank[verdict.name if word == "skip" else Verdict(word).name]
 
 
 def _count_cancelled(rows: pd.DataFrame, was_cancelled: Flags, rules: Rules) -> None:
@@ -182,7 +182,7 @@ def _count_cancelled(rows: pd.DataFrame, was_cancelled: Flags, rules: Rules) -> 
         for name in (call.ring_seconds, call.duration_seconds)
     )
     counts = rang >= policies.cancelled_ring_seconds
-    if policies.cancelled_unknown is Verdict.NOANSWER:
+    if policies.cancelled_unknown == "noanswer":
         if call.end_time:
             texts = texts_of(cancelled, call.end_time)
             ended = read_local_times(texts, cancelled, rules)

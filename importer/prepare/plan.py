@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import chain, pairwise
-from typing import cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,20 +24,17 @@ from importer.reading.conditions import Extensions
 from importer.settings.options import EVERY_FORMAT, POLICIES, PolicyChoices, Settings
 from importer.settings.values import parse_moment
 from schemas.numbers import NumberBook
-from schemas.vocabulary import State, Verdict
+from schemas.vocabulary import State
 
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """The `PolicyChoices` in force for one format, by default those of the contract.
-
-    Rows that count as CANCELLED or OUR_SIDE are skipped.
-    """
+    """The `PolicyChoices` in force for one format, by default those of the contract."""
 
     cancelled_ring_seconds: int = 10
-    cancelled_unknown: Verdict = Verdict.NOANSWER
-    voicemail: Verdict = Verdict.NOANSWER
-    our_side: Verdict = Verdict.OUR_SIDE
+    cancelled_unknown: str = "noanswer"
+    voicemail: str = "noanswer"
+    our_side: str = "skip"
     outside_prefix: tuple[str, ...] = ()
     extensions: str = ""
     trunks: str = ""
@@ -52,13 +49,8 @@ class PolicyBook:
 
     def of(self, cdr_format: CdrFormat) -> Policies:
         """Return what is in force for a format."""
-        seconds, *words, prefixes, extensions, trunks = (value for value, _ in self.sources(cdr_format).values())
-        unknown, voicemail, our_side = (
-            skipped if word == "skip" else Verdict(str(word))
-            for word, skipped in zip(words, (Verdict.CANCELLED, Verdict.VOICEMAIL, Verdict.OUR_SIDE), strict=True)
-        )
-        prefix = cast(tuple[str, ...], prefixes)
-        return Policies(cast(int, seconds), unknown, voicemail, our_side, prefix, str(extensions), str(trunks))
+        in_force: dict[str, Any] = {name: value for name, (value, _) in self.sources(cdr_format).items()}
+        return Policies(**in_force)
 
     def sources(self, cdr_format: CdrFormat) -> dict[str, tuple[int | str | tuple[str, ...], str]]:
         """Return the value of each policy for a format and where it is set; the most particular place counts."""
@@ -67,7 +59,7 @@ class PolicyBook:
             ("this run", self.run),
             (f"configuration, [policies.{cdr_format.name}]", self.configured.get(cdr_format.name, nothing)),
             ("configuration", self.configured.get(EVERY_FORMAT, nothing)),
-            ("default", PolicyChoices(**{**asdict(Policies()), "our_side": "skip"})),
+            ("default", PolicyChoices(**asdict(Policies()))),
         )
         return {
             name: next((value, who) for who, choices in places if (value := getattr(choices, name)) is not None)
