@@ -27,10 +27,10 @@ from importer.files.json_objects import (
     rows_of_objects,
 )
 from importer.files.packing import Packing, content_of, packing_of, usable_start
-from importer.files.remote import is_remote, unread_hint
+from importer.files.remote import is_remote
 from importer.files.spooling import BLOCK_BYTES, LARGEST_BYTES, csv_blocks, most_unpacked, spooled
 from importer.files.workbooks import is_workbook, sheets_of
-from importer.private_files import os_errors_as, why
+from importer.private_files import os_errors_as
 from schemas.vocabulary import counted
 
 STANDARD_INPUT = Path("-")
@@ -145,14 +145,13 @@ def named_files(names: Sequence[Path]) -> NamedFiles:
     problems: list[NoInputError] = []
     for name in names:
         try:
-            for path in _files_of(name, notes):
-                if path.absolute() in paths:
-                    notes.append(f"{path} is named twice: read once.")
-                paths.setdefault(path.absolute(), path)
+            with readable(name):
+                for path in _files_of(name, notes):
+                    if path.absolute() in paths:
+                        notes.append(f"{path} is named twice: read once.")
+                    paths.setdefault(path.absolute(), path)
         except NoInputError as problem:
             problems.append(problem)
-        except OSError as error:
-            problems.append(NoInputError(f"{name} cannot be read: {why(error, name)}", hint=unread_hint(name)))
     found = tuple(paths.values())
     beside = next((name for name in found or names if name != STANDARD_INPUT and not is_remote(name)), None)
     if beside is not None and glob.has_magic(str(beside)) and not beside.exists():
@@ -230,14 +229,14 @@ def open_tables(
         if is_workbook(file.open):
             with file.open() as source:
                 sheets = sheets_of(source, file.shown, sheet)
-                tables = tuple(_table(file, csv_blocks(rows), name) for name, rows in sheets)
+                tables = tuple(table_of(file, csv_blocks(rows), name) for name, rows in sheets)
             # One that begins with so many commas and line ends has nothing in it.
             yield tuple(each for each in tables if each.open().read(BLOCK_BYTES).strip(b",\n")) or tables[:1]
         elif is_json(usable_start(file.open, file.shown)):
             yield from _tables_of_objects(file, is_header)
         else:
             yield (file,)
-            apart = _table(file, rows_of_cells(file.open))
+            apart = table_of(file, rows_of_cells(file.open))
             if apart.open().read(1):
                 yield (replace(apart, first_line=1),)
 
@@ -255,7 +254,7 @@ def _tables_of_objects(file: ExportFile, is_header: IsHeader) -> Iterator[tuple[
             is_likely = is_header if found else bool
             rows = rows_of_objects(file.open, file.shown, place, is_header=is_likely)
             try:
-                found.append(_table(file, rows))
+                found.append(table_of(file, rows))
             except LackingError as fault:
                 lacking.append((place or (), fault))
             except InputUnusableError:  # an envelope is no row
@@ -265,22 +264,20 @@ def _tables_of_objects(file: ExportFile, is_header: IsHeader) -> Iterator[tuple[
             if len(way) == 1 or len(found) > before:  # else the legs of some calls, say
                 rows = rows_of_objects(file.open, file.shown, way, may_lack=True, is_header=is_header)
                 with suppress(InputUnusableError):
-                    found.append(replace(_table(file, rows), fault=error))
+                    found.append(replace(table_of(file, rows), fault=error))
         yield tuple(found[before:])
-
-
-def without_rows(file: ExportFile, header: Sequence[str]) -> ExportFile:
-    """Return a table of this header alone in place of a file in which nothing stands."""
-    return _table(file, csv_blocks([header]))
 
 
 def readable(path: Path) -> AbstractContextManager[None]:
     """Raise NoInputError for an OSError inside, where the file at this path is read."""
-    return os_errors_as(NoInputError, f"{path} cannot be read", path, unread_hint(path))
+    hint = (
+        "Check address, network, and the sign-in of fsspec's package." if is_remote(path) else "Check its rights."
+    )
+    return os_errors_as(NoInputError, f"{path} cannot be read", path, hint)
 
 
-def _table(file: ExportFile, text: Iterator[bytes], sheet: str | None = None) -> ExportFile:
-    """Return the rows of a file as an export of their own."""
+def table_of(file: ExportFile, text: Iterator[bytes], sheet: str | None = None) -> ExportFile:
+    """Return rows of a file, as CSV text, as an export of their own."""
     spool = spooled(text, f"{file.shown}, as text,")
     return ExportFile(file.path, file.packing, spool, True, sheet, first_line=1 if sheet is not None else 0)
 

@@ -17,6 +17,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import BinaryIO, Final, NoReturn, TextIO
 
 from importer.errors import InputUnusableError
@@ -38,8 +39,8 @@ Place = tuple[str, ...] | None
 """The keys on the way to an object, or a list of them, in each object of the file; none where the file is a list
 and these are the calls, None where these are and stand one after the other."""
 
-IsHeader = Callable[[Collection[str]], bool]
-"""Whether these names of columns are those of calls."""
+IsHeader = Callable[[Collection[str]], object]
+"""Says whether these names of columns are those of calls, by something that is true."""
 
 EMPTY: Final = ("",)
 """The place of the calls of an answer that holds none."""
@@ -125,7 +126,11 @@ def rows_of_objects(
             f"{shown} has no objects, so nothing says which system wrote it",
             hint="If there were no calls, leave the file out; else look at what was asked of the API.",
         )
-    yield from _blocks(_rows(_objects(opened, shown, place, may_lack), list(keys)) if keys else (), 0, is_whole)
+    rows = (
+        (line, [cells.get(key, "") for key in keys] if unfinished is None else [unfinished])
+        for line, cells, unfinished in _objects(opened, shown, place, may_lack)
+    )
+    yield from _blocks(chain([(0, [*keys])], rows) if keys else (), 0, is_whole)
 
 
 def rows_of_cells(opened: Callable[[], BinaryIO]) -> Iterator[bytes]:
@@ -232,12 +237,6 @@ def _object_in(cell: str) -> dict[str, str] | None:
 def _text_of(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return "" if value is None else text
-
-
-def _rows(items: Iterator[_Item], keys: list[str]) -> Iterator[_Record]:
-    yield 0, keys
-    for line, cells, unfinished in items:
-        yield line, [cells.get(key, "") for key in keys] if unfinished is None else [unfinished]
 
 
 def _objects(opened: Callable[[], BinaryIO], shown: str, place: Place, may_lack: bool = False) -> Iterator[_Item]:

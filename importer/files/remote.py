@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from importer.errors import ConfigurationError
-
-READ_BYTES = 1 << 20
+from importer.files.spooling import BLOCK_BYTES
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -72,7 +71,7 @@ class Address:
     def open(self, _mode: str = "rb") -> io.BufferedReader:
         """Return a reader of the bytes; raises OSError, here and whenever it reads."""
         with self._found() as (system, path):
-            return io.BufferedReader(_Reader(system.open(path, "rb")), READ_BYTES)
+            return io.BufferedReader(_Reader(system.open(path, "rb")), BLOCK_BYTES)
 
     @contextmanager
     def _found(self) -> Iterator[tuple[Any, str]]:
@@ -127,13 +126,6 @@ def _own_errors() -> Iterator[None]:
     except Exception as error:
         text = re.sub(r"\?\S*", "?...", str(error))  # an address that a package signed
         raise OSError(errno.EIO, f"{type(error).__name__}: {text}") from error
-
-
-def unread_hint(path: Path) -> str:
-    """Return what to do where a file cannot be read."""
-    return (
-        "Check address, network, and the sign-in of fsspec's package." if is_remote(path) else "Check its rights."
-    )
 
 
 class _Reader(io.RawIOBase):

@@ -222,31 +222,40 @@ def _checked(source: BinaryIO, shown: str) -> list[Errors]:
 
 
 def _errors_in(archive: zipfile.ZipFile, member: zipfile.ZipInfo, shown: str) -> Errors:
-    """Read a member to its end, which proves its check sum, and return the cells with errors if it is a sheet."""
+    """Read a member to its end, which proves its check sum, and return the cells with errors if it is a sheet.
+
+    An error is also a formula whose value was never saved.
+    """
     is_sheet = "/worksheets/" in member.filename and member.filename.endswith(".xml")
     is_book = member.filename == "content.xml"
     found: Errors = {}
-    held = b""
-    reach = (0, 26, 0)
+    held, reach, block = b"", (0, 26, 0), b" "
     with archive.open(member) as stream:
-        while block := stream.read(BLOCK_BYTES):
+        while block:
+            block = stream.read(BLOCK_BYTES)
             if not is_sheet and not is_book:
                 continue
             # Behind the beginning of the last row there may be half a cell.
             held += block
-            cut = max(0, *(held.rfind(tag) for tag in _ROW_TAGS))
+            cut = max(0, *(held.rfind(tag) for tag in _ROW_TAGS)) if block else len(held)
             part, held = held[:cut], held[cut:]
             reach = _reach(part, is_book, reach)
-            _add_errors(part if is_sheet else b"", found)
-            if len(held) > LONGEST_ROW_BYTES or reach[0] * reach[1] > MOST_CELLS:
-                break
-    rows, columns, _ = _reach(held, is_book, reach)
-    if len(held) > LONGEST_ROW_BYTES or rows * columns > MOST_CELLS:
-        raise InputUnusableError(
-            f"{shown}: a sheet has cells down to row {rows} and out to column {columns}: too many",
-            hint="Delete what stands far below or beside the calls, or save the sheet as `CSV UTF-8`.",
-        )
-    _add_errors(held if is_sheet else b"", found)
+            is_long = len(held) > LONGEST_ROW_BYTES
+            rows, columns, _ = _reach(held, is_book, reach) if is_long else reach
+            if is_long or rows * columns > MOST_CELLS:
+                raise InputUnusableError(
+                    f"{shown}: a sheet has cells down to row {rows} and out to column {columns}: too many",
+                    hint="Delete what stands far below or beside the calls, or save the sheet as `CSV UTF-8`.",
+                )
+            may_have_errors = is_sheet and (b't="e"' in part or _FORMULA.search(part))
+            for attributes, content in _CELL.findall(part) if may_have_errors else ():
+                place = _PLACE.search(attributes)
+                is_error = b't="e"' in attributes
+                is_open = b't="str"' not in attributes and _FORMULA.search(content) and not _SAVED.search(content)
+                if place is not None and (is_error or is_open):
+                    error = _ERROR_TEXT.search(content) if is_error else None
+                    text = error[1].decode("utf-8", "replace") if error else "#VALUE!"
+                    found.setdefault(int(place[2]) - 1, {})[_column(place[1])] = text
     return found
 
 
@@ -269,22 +278,6 @@ def _reach(part: bytes, is_open_document: bool, reach: tuple[int, int, int]) -> 
         repeated = [int(each) - 1 for each in _ODS_REPEATED.findall(filled)]
         columns = max(columns, filled.count(b"<table:") + sum(repeated))
     return rows, columns, empty_rows
-
-
-def _add_errors(part: bytes, found: Errors) -> None:
-    """Add the cells of a part of a sheet that hold an error, or a formula whose value was never saved."""
-    if b't="e"' not in part and not _FORMULA.search(part):
-        return
-    for attributes, content in _CELL.findall(part):
-        place = _PLACE.search(attributes)
-        if place is None:
-            continue
-        is_error = b't="e"' in attributes
-        is_open = b't="str"' not in attributes and _FORMULA.search(content) and not _SAVED.search(content)
-        if is_error or is_open:
-            error = _ERROR_TEXT.search(content) if is_error else None
-            text = error[1].decode("utf-8", "replace") if error else "#VALUE!"
-            found.setdefault(int(place[2]) - 1, {})[_column(place[1])] = text
 
 
 def _column(letters: bytes) -> int:

@@ -15,9 +15,10 @@ from importer.files.export import (
     fallback_encoding,
     open_tables,
     readable,
-    without_rows,
+    table_of,
 )
 from importer.files.packing import sql_dump
+from importer.files.spooling import csv_blocks
 from importer.files.workbooks import EMPTY_COLUMNS
 from importer.formats.cells import Dialect, plain_cell, without_point
 from importer.formats.dates import DateOrder, bare_time, column_layouts, written_back
@@ -144,7 +145,7 @@ def _detect(
                 f"{file.shown} is an empty list, so nothing says which system wrote it",
                 hint="Name its format, with --format or in the config file: then it is of a day without calls.",
             )
-        file = without_rows(file, [names[0] for names in formats[0].columns.values()])
+        file = table_of(file, csv_blocks([[names[0] for names in formats[0].columns.values()]]))
         text, is_cut = sample_text(file, "utf-8")
     _require_text(text, encoding, file.shown)
     first_line = text.lstrip("\ufeff").splitlines()[0]

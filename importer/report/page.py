@@ -55,7 +55,16 @@ def page_of(report: Report) -> str:
         quoted=shlex.quote,
     )
     counts, needed, sentence = _advice(report)
-    days = _days_of(report.hours)
+    # 24 counts for each day, or for each day of the week where there are too many days.
+    days: list[tuple[str, list[int]]] = []
+    if report.hours:
+        first, last = min(report.hours).date(), max(report.hours).date()
+        by_weekday = (last - first).days >= _MOST_DAYS
+        span = range((last - first).days + 1)
+        labels = _WEEKDAYS if by_weekday else [f"{first + timedelta(day):%a %Y-%m-%d}" for day in span]
+        days = [(label, [0] * 24) for label in labels]
+        for hour, count in report.hours.items():
+            days[hour.weekday() if by_weekday else (hour.date() - first).days][1][hour.hour] += count
     html: str = environment.from_string(source).render(
         report=report,
         of={outcome: report.outcomes[outcome] for outcome in Outcome},
@@ -79,20 +88,6 @@ def _groups(tally: Mapping[tuple[str, str], int]) -> list[Group]:
         labels.setdefault(label, {})[outcome] = calls
     groups = [(label, sum(outcomes.values()), outcomes, "") for label, outcomes in labels.items()]
     return sorted(groups, key=lambda group: (-group[1], group[0]))
-
-
-def _days_of(hours: Mapping[datetime, int]) -> list[tuple[str, list[int]]]:
-    """Return a row of 24 counts for each day, or for each day of the week where there are too many days."""
-    if not hours:
-        return []
-    first, last = min(hours).date(), max(hours).date()
-    by_weekday = (last - first).days >= _MOST_DAYS
-    span = range((last - first).days + 1)
-    labels = _WEEKDAYS if by_weekday else [f"{first + timedelta(day):%a %Y-%m-%d}" for day in span]
-    days = [(label, [0] * 24) for label in labels]
-    for hour, count in hours.items():
-        days[hour.weekday() if by_weekday else (hour.date() - first).days][1][hour.hour] += count
-    return days
 
 
 def _advice(report: Report) -> tuple[dict[Outcome, int], list[Outcome], str]:
