@@ -28,11 +28,10 @@ from importer.formats.headers import (
     call_places,
     cells_by_any_delimiter,
     forbidden_in,
+    format_of_header,
     has_columns,
     header_positions,
-    is_header,
     require_clear,
-    require_only,
     require_sound,
     title_key,
     without_empty_tail,
@@ -70,17 +69,9 @@ _T_IN_ISO = re.compile(r"(?<=\d-\d\d)[Tt](?=\d\d:)| {2,}(?=\d\d:)")
 Match = tuple[int, partial[Detection]]
 """How many rows fit a format, and how the file is read in it: all but file, format and encoding."""
 
-Nearest = tuple[str, str]
-"""A format that a file is near to, and what is missing or different."""
-
 
 class UnknownFormatError(InputUnusableError):
-    """A file is of no format known here, or not of the one that was named; ``nearest`` are at most three."""
-
-    def __init__(self, message: str, nearest: tuple[Nearest, ...], *, has_header: bool) -> None:
-        near = "".join(f"Nearest: {name} ({difference}). " for name, difference in nearest)
-        header = "" if has_header else HEADER_TODO
-        super().__init__(message, hint=f"{near}{header}{UNKNOWN_TODO}")
+    """A file is of no format known here, or not of the one that was named."""
 
 
 def detect(
@@ -98,7 +89,7 @@ def detect(
         # taking the first would leave out the calls of the other, night by night and in silence.
         found: list[tuple[ExportFile, Detection | None]] = []
         unknown: list[UnknownFormatError] = []
-        for tables in open_tables(path, settings.sheet, partial(is_header, shapes=(*formats, *lookalikes))):
+        for tables in open_tables(path, settings.sheet, partial(format_of_header, shapes=(*formats, *lookalikes))):
             for table in tables:
                 try:
                     found.append((table, _detect(table, formats, settings, lookalikes)))
@@ -168,8 +159,7 @@ def _detect(
     cdr_format, (_, read_by) = matches[0]
     encoding = encoding or fallback_encoding(file, cdr_format.file.encodings)
     detection = read_by(file=file, format=cdr_format, encoding=encoding)
-    require_sound(detection)
-    require_only(sample, detection, formats)
+    require_sound(sample, detection, formats)
     return with_rewritten(detection, settings.date_order)
 
 
@@ -298,33 +288,30 @@ def _has_shape(cells: Sequence[str], count: int) -> bool:
 def _fitting(
     rows: Sequence[Sequence[str]], positions: Mapping[str, int], patterns: Mapping[str, str], cdr_format: Shape
 ) -> list[Sequence[str]]:
-    """Return the rows that match every pattern."""
-    left = [*rows]
-    for name, pattern in patterns.items():
-        if not left or name not in positions:
-            return []
-        texts = [plain_cell(cells[positions[name]]) if positions[name] < len(cells) else None for cells in left]
-        sound = _matching({text for text in texts if text is not None}, pattern, cdr_format)
-        left = [cells for cells, text in zip(left, texts, strict=True) if text in sound]
-    return left
-
-
-def _matching(texts: set[str], pattern: str, cdr_format: Shape) -> set[str]:
-    """Return the texts that match a pattern from end to end.
+    """Return the rows that match every pattern from end to end.
 
     A time may be one that another program wrote anew: with a fraction, an offset, in ISO 8601, or in the way of a
     spreadsheet.
     """
-    sound = _whole(texts, pattern)
-    spelt = {text: {without_point(text), _T_IN_ISO.sub(" ", bare_time(text))} for text in texts - sound}
+    left, choices = [*rows], []
     if isinstance(cdr_format, CdrFormat):
         parts = column_layouts(cdr_format.time.formats, len(cdr_format.time.columns))
         choices = [*product(chain.from_iterable(parts), DateOrder)]
-        for text, others in spelt.items():
+    for name, pattern in patterns.items():
+        if not left or name not in positions:
+            return []
+        texts = [plain_cell(cells[positions[name]]) if positions[name] < len(cells) else None for cells in left]
+        filled = {text for text in texts if text is not None}
+        sound = _whole(filled, pattern)
+        spelt: dict[str, set[str]] = {}
+        for text in filled - sound:
             bare = bare_time(text)
-            others.update(written_back(bare, (layout,), order, fill_seconds=True) for layout, order in choices)
-    others_sound = _whole(set().union(*spelt.values()), pattern)
-    return sound.union(text for text, others in spelt.items() if others & others_sound)
+            spelt[text] = {without_point(text), _T_IN_ISO.sub(" ", bare)}
+            spelt[text] |= {written_back(bare, (layout,), order, fill_seconds=True) for layout, order in choices}
+        others_sound = _whole(set().union(*spelt.values()), pattern)
+        sound |= {text for text, others in spelt.items() if others & others_sound}
+        left = [cells for cells, text in zip(left, texts, strict=True) if text in sound]
+    return left
 
 
 def _whole(texts: set[str], pattern: str) -> set[str]:
@@ -350,15 +337,15 @@ def _unfit(
     """
     if alike := next((each for each in lookalikes if _match(sample, each, settings)), None):
         return InputUnusableError(f"{file.shown} is a {alike.title}: {alike.why}", hint=alike.todo)
-    scored: list[tuple[float, Nearest]] = []
+    near: list[tuple[float, str]] = []
     for cdr_format in formats:
+        scored: list[tuple[float, str]] = []
         for delimiter in _delimiters(sample, cdr_format, settings):
             scored += _near(sample.records(next(sample.dialects(cdr_format.file, delimiter))), cdr_format)
-    best: dict[str, Nearest] = {}
-    for share, found in sorted(scored, key=lambda pair: -pair[0]):
-        if share >= NEAR_SHARE or settings.format:
-            best.setdefault(found[0], found)
-    if not best and sample.text.lstrip("\ufeff \t\r\n").upper().startswith("INSERT INTO "):
+        share, difference = max(scored, key=lambda pair: pair[0], default=(-1.0, ""))
+        if share >= (0 if settings.format else NEAR_SHARE):
+            near.append((share, f"Nearest: {cdr_format.name} ({difference}). "))
+    if not near and sample.text.lstrip("\ufeff \t\r\n").upper().startswith("INSERT INTO "):
         return sql_dump(file.shown)
     # A value with digits in a row may be a telephone number: it is not shown.
     header = [cell.strip() for cell in outline_of(sample, settings.delimiter).header[:12]]
@@ -366,29 +353,28 @@ def _unfit(
     named = f"is not of format {formats[0].name}, which --format or the config file names"
     what = named if settings.format else "is of no format known here"
     columns = f"column names found: {shown}" if shown else "no line of it looks like a header"
-    return UnknownFormatError(f"{file.shown} {what}; {columns}", tuple(best.values())[:3], has_header=bool(shown))
+    nearest = "".join(text for _, text in sorted(near, key=lambda pair: -pair[0])[:3])
+    hint = f"{nearest}{'' if shown else HEADER_TODO}{UNKNOWN_TODO}"
+    return UnknownFormatError(f"{file.shown} {what}; {columns}", hint=hint)
 
 
-def _near(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[float, Nearest]]:
+def _near(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[float, str]]:
     """Yield which share of a format a file has, and what is missing or different.
 
     Of the columns, for each line that could be the header; of the patterns of the cells, for each layout.
     """
     for index, (_, cells) in enumerate(records[:HEADER_RECORDS] if cdr_format.columns else ()):
-        keys = [column_key(cell) for cell in cells]
-        wanted = cdr_format.columns.values()
-        missing = [texts[0] for texts in wanted if not any(column_key(text) in keys for text in texts)]
-        share = 1 - len(missing) / len(cdr_format.columns)
+        keys = {*map(column_key, cells)}
+        missing = [texts[0] for texts in cdr_format.columns.values() if keys.isdisjoint(map(column_key, texts))]
         if missing:
-            yield share, (cdr_format.name, f"missing: {', '.join(missing)}")
-            continue
-        if forbidden := forbidden_in(cells, cdr_format):
-            yield share, (cdr_format.name, f"it has the column {forbidden[0]} of another system")
-            continue
-        rows = [row for _, row in records[index + 1 :]][:SAMPLE_ROWS]
-        positions = header_positions(cells, cdr_format)
-        unlike = _unlike(rows, positions, cdr_format.detect.patterns, cdr_format)
-        yield share, (cdr_format.name, f"the cells look different in {', '.join(unlike) or 'some rows'}")
+            difference = f"missing: {', '.join(missing)}"
+        elif forbidden := forbidden_in(cells, cdr_format):
+            difference = f"it has the column {forbidden[0]} of another system"
+        else:
+            rows = [row for _, row in records[index + 1 :]][:SAMPLE_ROWS]
+            unlike = _unlike(rows, header_positions(cells, cdr_format), cdr_format.detect.patterns, cdr_format)
+            difference = f"the cells look different in {', '.join(unlike) or 'some rows'}"
+        yield 1 - len(missing) / len(cdr_format.columns), difference
     rows = [cells for _, cells in records[:SAMPLE_ROWS]]
     for layout in cdr_format.layouts:
         positions = {name: index for index, name in enumerate(layout.columns)}
@@ -399,7 +385,7 @@ def _near(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[float, Near
         share = 1 - (len(unlike) + (not has_shape)) / (len(patterns) + 1)
         width = "" if has_shape else f"rows have not {count} cells"
         looks = f"the cells look different in {', '.join(unlike)}" if unlike else ""
-        yield share, (cdr_format.name, ", and ".join(filter(None, (width, looks))))
+        yield share, ", and ".join(filter(None, (width, looks)))
 
 
 def _unlike(

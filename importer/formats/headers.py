@@ -47,15 +47,10 @@ def has_columns(keys: Container[str], cdr_format: Shape) -> bool:
     return bool(required) and all(any(column_key(text) in keys for text in texts) for texts in required)
 
 
-def is_header(names: Iterable[str], shapes: Iterable[Shape]) -> bool:
-    """Return whether all columns that a header of one of the formats has are among these names."""
+def format_of_header(names: Iterable[str], shapes: Iterable[Shape]) -> str:
+    """Return the name of the first format whose columns are all among these names, "" if they are no header."""
     keys = {*map(column_key, names)}
-    return any(has_columns(keys, shape) for shape in shapes)
-
-
-def format_of_header(cells: Sequence[str], formats: Iterable[CdrFormat]) -> str:
-    """Return the name of the first format of which the record is a header, "" if it is none."""
-    return next((each.name for each in formats if header_positions(cells, each)), "")
+    return next((each.name for each in shapes if has_columns(keys, each)), "")
 
 
 def cells_by_any_delimiter(cells: Sequence[str], delimiter: str) -> list[str]:
@@ -81,9 +76,8 @@ def call_places(cdr_format: Shape, positions: Mapping[str, int]) -> tuple[int, .
     """Return where start time and customer stand, except in the first cell: a row without both is no call."""
     if not isinstance(cdr_format, CdrFormat):
         return ()
-    names = (*cdr_format.time.columns, cdr_format.call.customer)
-    places = {origin for name in names for origin in cdr_format.origins(name)}
-    return tuple(place for name, place in positions.items() if name in places and place > 0)
+    origins = cdr_format.origins(*cdr_format.time.columns, cdr_format.call.customer)
+    return tuple(place for name, place in positions.items() if name in origins and place > 0)
 
 
 def forbidden_in(cells: Sequence[str], cdr_format: Shape) -> list[str]:
@@ -109,10 +103,11 @@ def require_clear(cells: Sequence[str], positions: Mapping[str, int], cdr_format
             )
 
 
-def require_sound(detection: Detection) -> None:
-    """Raise InputUnusableError where the header holds rows, or a unit or zone behind the name of a column.
+def require_sound(sample: Sample, detection: Detection, formats: Iterable[CdrFormat]) -> None:
+    """Raise InputUnusableError where rows would be missed, or a column with a unit or zone behind its name.
 
-    Without the second check an optional column with a unit would be missed, and perhaps with it who answered.
+    With such an optional column it would perhaps be missed who answered. Rows between the header of another format
+    and that of the file are calls, and would be taken for lines of a title.
     """
     if not detection.sample and any(re.search("[\v\f\u2028\u2029]", cell) for cell in detection.header):
         raise InputUnusableError(
@@ -130,13 +125,6 @@ def require_sound(detection: Detection) -> None:
                 f"{detection.format.name}",
                 hint="Name it so if it holds the same in the same unit and zone, else remove it.",
             )
-
-
-def require_only(sample: Sample, detection: Detection, formats: Iterable[CdrFormat]) -> None:
-    """Raise InputUnusableError where a header of another format stands above that of the file.
-
-    The rows between the two are calls, and would be taken for lines of a title.
-    """
     for line, cells in sample.records(detection.dialect):
         if line >= (detection.header_line or 0):
             return

@@ -9,7 +9,6 @@ from importer.errors import ConfigurationError, InputUnusableError
 from importer.formats.cells import POINTED, are_grouped, numbered_records, plain_cell, ungrouped
 from importer.formats.dates import DateOrder, OrderEvidence, column_layouts, is_own, is_rewritten, own_order
 from importer.formats.detected import Detection
-from importer.formats.language import CdrFormat
 
 POINTED_ID: Final = "[0-9]+[.,]0+"
 """An id that was taken for a number and written with a decimal point."""
@@ -23,39 +22,27 @@ _EPOCH_ID_LENGTH: Final = len("1772460847.0")
 
 def with_rewritten(detection: Detection, date_order: str | None) -> Detection:
     """Return the detection with all that another program has changed in the cells; raises as `rewriting_of`."""
-    words, ids = detection.format.columns_of_words(), detection.format.origins_of_ids()
-    pointed = (name for name in words if any(re.match(POINTED, text) for text in detection.texts(name)))
-    grouped = (name for name in ids if are_grouped(detection.texts(name)))
-    detection = replace(
-        detection, format=with_cut_ids(detection), pointed=frozenset(pointed), grouped=frozenset(grouped)
-    )
-    return replace(detection, rewriting=rewriting_of(detection, date_order))
-
-
-def with_cut_ids(detection: Detection) -> CdrFormat:
-    """Return the format of a file, with the pattern of cut ids where the first rows show that ids were cut.
-
-    pandas writes 4000101.0 in a column that has an empty cell, Excel 4000101.00. One id of Asterisk may end in .0
-    after a start of the program, two do not.
-    """
-    found = detection.format
-    if found.call.cut_id:
-        return found
-    columns = [{*map(ungrouped, detection.texts(name))} - {""} for name in found.origins_of_ids()]
+    found, texts_of = detection.format, detection.texts
+    words, ids = found.columns_of_words(), found.origins_of_ids()
+    cut = []  # patterns of ids that lost digits
+    columns = [{*map(ungrouped, texts_of(name))} - {""} for name in ids]
     long = [text for text in set().union(*columns) if re.fullmatch(f"[1-9][0-9]{{{_KEPT_DIGITS},}}", text)]
     zeros = sum(len(text) - _KEPT_DIGITS for text in long)
-    cut = []
     if zeros >= _SURE_ZEROS and not any(text[_KEPT_DIGITS:].strip("0") for text in long):
         cut.append(f"[1-9][0-9]{{{_KEPT_DIGITS - 1}}}0+")
-    pointed = [{text for text in ids if re.search("[.,]", text)} for ids in columns]
-    if any(
-        all(re.fullmatch(POINTED_ID, text) for text in ids) and (len(ids) > 1 or len(min(ids)) != _EPOCH_ID_LENGTH)
-        for ids in filter(None, pointed)
-    ):
-        cut.append(POINTED_ID)
-    if not cut:
-        return found
-    return found.model_copy(update={"call": found.call.model_copy(update={"cut_id": "|".join(cut)})})
+    # pandas writes 4000101.0 in a column that has an empty cell, Excel 4000101.00. One id of Asterisk may end in
+    # .0 after a start of the program, two do not.
+    for some in filter(None, [{text for text in column if re.search("[.,]", text)} for column in columns]):
+        is_epoch = len(some) == 1 and len(min(some)) == _EPOCH_ID_LENGTH
+        if not is_epoch and all(re.fullmatch(POINTED_ID, text) for text in some):
+            cut.append(POINTED_ID)
+    if cut and not found.call.cut_id:
+        call = found.call.model_copy(update={"cut_id": "|".join(dict.fromkeys(cut))})
+        detection = replace(detection, format=found.model_copy(update={"call": call}))
+    pointed = (name for name in words if any(re.match(POINTED, text) for text in texts_of(name)))
+    grouped = (name for name in ids if are_grouped(texts_of(name)))
+    detection = replace(detection, pointed=frozenset(pointed), grouped=frozenset(grouped))
+    return replace(detection, rewriting=rewriting_of(detection, date_order))
 
 
 def rewriting_of(detection: Detection, asked: str | None) -> tuple[DateOrder, dict[str, tuple[str, ...]]] | None:

@@ -143,15 +143,13 @@ def _quoting(text: str, delimiter: str) -> tuple[bool, bool, bool]:
     All as RFC 4180 has them, with backslashes, or doubled inside cells.
     """
     mark, open_cell = re.escape(delimiter), r'"(?:[^"\\]|\\(?s:.)|"")*+'
-
-    def behind_whole_cells(quoted: str, bare: str) -> str:
-        found = re.match(rf"(?:(?:{quoted}|{bare})(?:{mark}|[\r\n]|\Z))*+", text)
-        return text[found.end() if found else 0 :]
-
-    is_plain = '"' in text and not behind_whole_cells('"(?:[^"]|"")*+"', f'[^{mark}"\r\n]*+')
+    end = rf"(?:{mark}|[\r\n]|\Z)"
+    plain = rf'(?:(?:"(?:[^"]|"")*+"|[^{mark}"\r\n]*+){end})*+'
+    is_plain = '"' in text and re.fullmatch(plain, text) is not None
     is_escaped = False
     if '\\"' in text and not is_plain:  # a cell that only ends in a backslash pairs without it
-        rest = behind_whole_cells(f'{open_cell}"', rf'(?:[^{mark}"\\\r\n]|\\(?s:.))*+')
+        whole_cells = rf'\A(?:(?:{open_cell}"|(?:[^{mark}"\\\r\n]|\\(?s:.))*+){end})*+'
+        rest = re.sub(whole_cells, "", text, count=1)
         is_escaped = len(rest.splitlines()) <= 2 and re.fullmatch(rf"(?:{open_cell})?\\?", rest) is not None
     edge = mark + r"\r\n"
     doubled, bare = f'[^{edge}]""[^{edge}]', f'[^{edge}"]"[^{edge}"]'
