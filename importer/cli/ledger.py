@@ -165,7 +165,8 @@ def report_command(
             write_page(path, of_run, replace=force)
     else:
         raise UsageError("report: name either a results file or a run", hint="Runs: `cdr-importer status --runs`.")
-    _show_where(path)
+    if sys.stdout.isatty():  # cron mails whatever is printed
+        show(f"The report is in {path}.")
 
 
 def _write_history(settings: Settings, path: Path, *, force: bool, shown_ledger: str) -> None:
@@ -179,11 +180,6 @@ def _write_history(settings: Settings, path: Path, *, force: bool, shown_ledger:
     with open_reader(settings.ledger) as ledger:
         history = partial(history_report, ledger, settings.ledger, settings.timezone, shown_ledger)
         write_page(path, history, replace=force)
-    _show_where(path)
-
-
-def _show_where(path: Path) -> None:
-    """Print where the page is, at a terminal only: cron mails whatever is printed."""
     if sys.stdout.isatty():
         show(f"The report is in {path}.")
 
@@ -258,7 +254,8 @@ def _settle_found(settings: Settings, path: Path, columns: str, note: str | None
         raise UsageError(f"--columns: {columns!r} is not ROLE=NAME,...", hint=f"Roles: {', '.join(COLUMNS)}.")
     with open_reader(settings.ledger) as reader:
         calls = [call for call, _, _ in reader.uncertain_calls(-1)]
-        zone = settings.timezone or reader.latest_timezone()
+        zones = (json.loads(run.settings).get("timezone") for run in reader.runs(-1))
+        zone = settings.timezone or next(filter(None, zones), None)
     if zone is None:
         raise UsageError(
             f"resolve: nobody has said whose clock {path.name} shows",
@@ -283,9 +280,9 @@ def _settle_found(settings: Settings, path: Path, columns: str, note: str | None
     return ExitCode.UNCERTAIN if left else ExitCode.OK
 
 
-@click.group("ledger")
-def ledger_group() -> None:
-    """Keep the ledger: copy it, thin it out, and take it up again after a restore."""
+ledger_group = click.Group(
+    "ledger", help="Keep the ledger: copy it, thin it out, and take it up again after a restore."
+)
 
 
 @ledger_group.command("backup", cls=Command, short_help="Copy the ledger to a new file, also while a run goes on.")

@@ -126,12 +126,6 @@ class LedgerReader:
         kept = _RUNS_OF_THE_FIRST_RELEASE if first_release else RUNS
         return [RunRecord(*row) for row in self._rows(f"{kept} ORDER BY number DESC LIMIT ?", (limit,))]
 
-    def latest_timezone(self) -> str | None:
-        """Return the zone that the latest run with one was given; None when there is none."""
-        query = """SELECT zone FROM (SELECT number, json_extract(settings, '$.timezone') AS zone FROM runs)
-            WHERE zone IS NOT NULL ORDER BY number DESC LIMIT 1"""
-        return next((row[0] for row in self._rows(query)), None)
-
     def rows_of_complete_runs(self, command: str, site: str, limit: int) -> list[tuple[int, int]]:
         """Return how many rows the latest complete runs of a command and site read and skipped, newest first."""
         query = f"""SELECT json_extract(summary, '$.rows'), json_extract(summary, '$.skipped') FROM runs
@@ -204,12 +198,6 @@ class LedgerReader:
                     hint="The next `import` or `deliver` brings it up to date.",
                 )
             yield Staging(self._connection, 0, now, self._kept("fingerprint_key"), systems, is_dry=True)
-
-    def backed_up_at(self) -> float | None:
-        """Return when `backup` last made a copy (epoch seconds), None where nothing says so."""
-        with suppress(OSError):
-            return companion(self._path, beside.BACKED_UP).stat().st_mtime
-        return None
 
     def backup(self, target: Path) -> None:
         """Copy the ledger as it stands to a new file of mode 0600, also while a run goes on.

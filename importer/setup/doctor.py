@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from importer.errors import ImporterError, TryLaterError
 from importer.formats.catalogue import load_catalogue
-from importer.ledger.beside import LOCK, check_place, companion
+from importer.ledger.beside import BACKED_UP, LOCK, check_place, companion
 from importer.ledger.reader import open_reader
 from importer.pipeline.inputs import check_apart
 from importer.pipeline.run import epoch_of, gmt_text
@@ -126,9 +126,11 @@ def _ledger(settings: Settings) -> Iterator[Check]:
     check_place(path)
     with open_reader(settings.ledger) as ledger:
         ledger.check_latest()
-        counts, copied, held = ledger.counts(), ledger.backed_up_at() or 0, ledger.held_until()
+        counts, held, copied = ledger.counts(), ledger.held_until(), 0.0
         last = next((run for run in ledger.runs(100) if run.command in ("import", "deliver")), None)
     found = f"{settings.ledger}, ours alone; {counted(sum(counts.values()), 'call')}"
+    with suppress(OSError):
+        copied = companion(path, BACKED_UP).stat().st_mtime
     # Reading needs no right to write: modes, or a disk that Linux has remounted read-only after an error.
     written = (path.parent, path, companion(path, LOCK), companion(path, "-shm"))
     closed = [str(each) for each in written if each.exists() and not os.access(each, os.W_OK)]
