@@ -10,7 +10,7 @@ from pathlib import Path
 from importer.formats.catalogue import load_catalogue
 from importer.ledger.reader import open_reader
 from importer.pipeline.run import Listener, Run
-from importer.pipeline.stages import import_calls
+from importer.pipeline.stages import carry_out
 from importer.records import RunSummary
 from importer.settings.credentials import load_credentials
 from importer.settings.loading import load_settings
@@ -54,7 +54,7 @@ def imported(
     settings = load_settings(flags, os.environ)
     run = Run(settings, load_catalogue(), listener or Listener(), **own)  # type: ignore[arg-type]
     with at_steps(step) if step else nullcontext():
-        return import_calls(run, [export], load_credentials(os.environ))
+        return carry_out(run, [export], load_credentials(os.environ))
 
 
 def ledger_counts(folder: Path) -> dict[str, int]:

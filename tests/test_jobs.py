@@ -28,7 +28,7 @@ from importer.cli.output import error_text
 from importer.errors import ExitCode, ImporterError
 from importer.formats.catalogue import load_catalogue
 from importer.pipeline.run import Listener, Run
-from importer.pipeline.stages import check, import_calls
+from importer.pipeline.stages import carry_out, check
 from importer.prepare.cluster import installed, prepare_elsewhere, prepared_on
 from importer.prepare.preparation import prepare_part
 from importer.processes import Workers, working
@@ -167,7 +167,7 @@ def test_workers_ask_the_ledger(
         export = tmp_path / f"{said}.csv"
         export.write_text("\n".join((names, leg.format(5 * jobs - 5, said), "")), encoding="utf-8")
         run = run_of(tmp_path, jobs, Listener(), **options)
-        import_calls(run, [export, more], load_credentials(os.environ))
+        carry_out(run, [export, more], load_credentials(os.environ))
     outcomes = [(row["outcome"], row["reason"]) for row in read_results(tmp_path / "results-2.csv")]
     assert outcomes == [("conflict", "attended_since"), ("already_accepted", "")]
 

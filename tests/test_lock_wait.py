@@ -18,7 +18,7 @@ from importer.errors import CannotCreateError, ExitCode, StoppedError, TryLaterE
 from importer.formats.catalogue import load_catalogue
 from importer.ledger.reader import open_reader
 from importer.pipeline.run import Listener, Run
-from importer.pipeline.stages import deliver_pending
+from importer.pipeline.stages import carry_out
 from importer.settings.credentials import load_credentials
 from importer.settings.loading import load_settings
 from ledgers import make_waiting, opened
@@ -54,7 +54,7 @@ def deliver(time: Waiting, told: list[str], code: ExitCode | None = None) -> Exi
         sleep=time.sleep,
         wait_for=time.wait_for,
     )
-    return deliver_pending(run, load_credentials(os.environ)).exit_code
+    return carry_out(run, (), load_credentials(os.environ)).exit_code
 
 
 @pytest.fixture(name="ledger")

@@ -17,7 +17,7 @@ from importer.formats.catalogue import load_catalogue
 from importer.ledger.reader import open_reader
 from importer.ledger.schema import create_ledger
 from importer.pipeline.run import Listener, Outlook, Run
-from importer.pipeline.stages import deliver_pending
+from importer.pipeline.stages import carry_out
 from importer.settings.credentials import load_credentials
 from importer.settings.loading import load_settings
 from ledgers import CREATED, bring_to, call, make_waiting, opened, take
@@ -74,7 +74,7 @@ def test_deliver_asks(account: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_p
     listener = Listener(confirm=lambda outlook: bool(asked.append(outlook)))
     settings = load_settings({"limit": "3", "results": str(tmp_path / "no.csv")}, os.environ)
     with pytest.raises(StoppedError, match="as you said"):
-        deliver_pending(Run(settings, load_catalogue(), listener), load_credentials(os.environ))
+        carry_out(Run(settings, load_catalogue(), listener), (), load_credentials(os.environ))
     assert [(each.calls, each.left_pending, each.from_earlier) for each in asked] == [(3, 1, 3)]
     assert (asked[0].first, asked[0].last) == (f"{MIDDLE} 09:00:03", f"{NEW} 09:00:02")
     assert (account.arrivals, ledger_counts(tmp_path)) == ((), {"accepted": 1, "pending": 4})
@@ -93,7 +93,7 @@ def test_no_leaves_uncertain_calls(account: Simulator, monkeypatch: pytest.Monke
         settings = load_settings({"on_uncertain": "resend", "results": f"{answer}.csv"}, os.environ)
         run = Run(settings, load_catalogue(), Listener(confirm=lambda _, answer=answer: answer))
         with suppress(StoppedError):
-            deliver_pending(run, load_credentials(os.environ))
+            carry_out(run, (), load_credentials(os.environ))
         assert ledger_counts(tmp_path) == counts
     assert len(account.accepted) == 2
 

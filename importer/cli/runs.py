@@ -23,12 +23,12 @@ def import_command(given: Mapping[str, object], settings: Settings, files: tuple
     from importer.cli.screen import run_on_screen
     from importer.files.export import named_files
     from importer.files.spooling import temporary_folder
-    from importer.pipeline.stages import import_calls
+    from importer.pipeline.stages import carry_out
 
     paths = named_files(files).paths
     if not settings.sandbox:
         return run_on_screen(
-            settings, "import", paths, lambda run: import_calls(run, files, load_credentials(os.environ))
+            settings, "import", paths, lambda run: carry_out(run, files, load_credentials(os.environ))
         )
     from importer.ledger.beside import ledger_files
     from importer.simulator.service import SANDBOX_CREDENTIALS, Sandbox
@@ -47,7 +47,7 @@ def import_command(given: Mapping[str, object], settings: Settings, files: tuple
         own = Credentials(**SANDBOX_CREDENTIALS)
         # The ledger of real runs is safe too.
         kept = (*paths, *ledger_files(settings.ledger))
-        return run_on_screen(inside, "import", kept, lambda run: import_calls(run, files, own))
+        return run_on_screen(inside, "import", kept, lambda run: carry_out(run, files, own))
 
 
 @click.command("check", cls=Command)
@@ -75,6 +75,6 @@ def deliver_command(settings: Settings) -> int:
     written there, or where --results says.
     """
     from importer.cli.screen import run_on_screen
-    from importer.pipeline.stages import deliver_pending
+    from importer.pipeline.stages import carry_out
 
-    return run_on_screen(settings, "deliver", (), lambda run: deliver_pending(run, load_credentials(os.environ)))
+    return run_on_screen(settings, "deliver", (), lambda run: carry_out(run, (), load_credentials(os.environ)))

@@ -55,7 +55,13 @@ def alarms(
             hint="Look whether an export is missing or cut. This alarm held no rows back.",
             reason="gap_in_rows",
         )
-    fewest, whence = _fewest_rows(run, ledger)
+    limit, fewest, whence = settings.min_rows, 0.0, ""
+    if limit and limit.percent is None:
+        fewest = limit.count or 0
+    elif limit and limit.percent and (earlier := _earlier(run, ledger)):
+        usual = median(rows for rows, _ in earlier)
+        fewest = usual * limit.percent / 100
+        whence = f", {limit} of {usual:g}, the median of {len(earlier)} complete runs"
     if read.rows < fewest:
         yield NoInputError(
             f"the input has {counted(read.rows, 'row')}, --min-rows expects at least {fewest:g}{whence}",
@@ -85,18 +91,6 @@ def no_calls(
     else:
         found += f"; the median of {len(earlier)} complete runs is {usual:g}"
         yield NoInputError(found, hint=hint, reason="no_calls")
-
-
-def _fewest_rows(run: Run, ledger: LedgerReader | None) -> tuple[float, str]:
-    """Return how many rows --min-rows expects at least, 0 for any, and what a share is taken of."""
-    limit = run.settings.min_rows
-    if limit is None or limit.percent is None:
-        return limit.count or 0 if limit else 0, ""
-    earlier = _earlier(run, ledger)
-    if not earlier:
-        return 0, ""
-    usual = median(rows for rows, _ in earlier)
-    return usual * limit.percent / 100, f", {limit} of {usual:g}, the median of {len(earlier)} complete runs"
 
 
 def _earlier(run: Run, ledger: LedgerReader | None) -> list[tuple[int, int]]:

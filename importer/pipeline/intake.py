@@ -133,10 +133,8 @@ class Intake:
             return prepared_on(workers, prepare, self._held, parts, self._progress)
         plan = replace(self._plan, held=partial(held_in, settings.ledger) if self._held else None)
 
-        def begun(part: Detection) -> "Future[PreparedPart]":
-            return workers.submit(prepare_part, causes, plan, part, roles)
-
-        return in_order(workers, begun, parts, self._progress)
+        submit = partial(workers.submit, prepare_part, causes, plan)
+        return in_order(workers, lambda part: submit(part, roles), parts, self._progress)
 
     def _begun(self) -> Iterator[tuple[Detection, Iterator[_Part] | None]]:
         """Yield each file as it is now, with the parts of it where workers read them by its path."""
@@ -206,7 +204,8 @@ class Intake:
             return outlook
         found: ImporterError | None = None
         if ledger is None:
-            for batch in self._batches():
+            for batch in self._preparation.results():
+                run.stop_if_interrupted()
                 results.add(batch, Outcome.WOULD_SEND)
         else:
             with ledger.dry_staging(gmt_text(run.now), self._systems) as staging:
@@ -230,7 +229,8 @@ class Intake:
         resend = self._run.settings.on_uncertain == "resend"
         starts: Counter[Outcome | None] = Counter()
         first = "9999"
-        for batch in self._batches():
+        for batch in self._preparation.results():
+            self._run.stop_if_interrupted()
             calls = [each for each in batch if isinstance(each, Call)]
             staged = staging.add(calls, retry_refused=retry_refused, resend_uncertain=resend)
             for call, known in zip(calls, staged, strict=True):
@@ -262,11 +262,6 @@ class Intake:
                     yield f"  {found.path.name}, line {call.place.line}: {', '.join(cells)}"
                     yield f"    goes as {call.customer_number}, {call.start_time} GMT, {call.state.value}"
 
-    def _batches(self) -> Iterator[Sequence[ResultRow | Call]]:
-        for batch in self._preparation.results():
-            self._run.stop_if_interrupted()
-            yield batch
-
     def _too_many_rejects(self, results: ResultsFile) -> InputUnusableError | None:
         """Return the error where `--max-errors` is a share and a larger share of the rows is rejected.
 
@@ -286,19 +281,20 @@ class Intake:
             reason="too_many_rejects",
         )
 
-    def finish(self, finished: Finished, results: Path) -> None:
-        """Report the alarm, or note, that none of the rows is a call to be notified, and write the rejects."""
+    def finish(self, finished: Finished, results: Path, note: str) -> None:
+        """Report the alarm, or note, that none of the rows is a call to be notified, and write the rejects.
+
+        ``note`` says why the ``results`` are not beside the input, where they are not. The rejects are the rows to
+        be mended, verbatim, in one file for each kind of export among the inputs. Beside it stands what the
+        ``results`` say of each; they are read once a kind, so memory stays flat. The calls are sent by then, so a
+        file that cannot be written is a problem and does not stop the run.
+        """
+        if note and finished.is_written:
+            self._run.listener.note(note)
         for alarm in no_calls(self._run, self._so_far, finished.skipped + self._preparation.skipped, self._ledger):
             self._report(alarm)
-        if self._run.settings.rejects is not None:
-            self._write_rejects(finished, results, self._run.settings.rejects)
-
-    def _write_rejects(self, finished: Finished, results: Path, chosen: Path) -> None:
-        """Write the rows to be mended verbatim, one file for each kind of export among the inputs.
-
-        Beside it stands what the ``results`` say of each; they are read once a kind, so memory stays flat. The
-        calls are sent by then, so a file that cannot be written is a problem and does not stop the run.
-        """
+        if (chosen := self._run.settings.rejects) is None:
+            return
         by_kind: dict[_Kind, list[tuple[Detection, Sequence[int]]]] = {}
         for detection in self._detections:
             if lines := finished.to_mend.get(defused(as_text(str(detection.path)))):

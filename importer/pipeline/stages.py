@@ -29,23 +29,15 @@ from importer.settings.credentials import Credentials
 
 
 def check(run: Run, paths: Sequence[Path], *, with_ledger: bool = False) -> RunSummary:
-    """Prepare the files as `import_calls` would, by the ledger if asked; raises as that does."""
+    """Prepare the files as an import would, by the ledger if asked; raises ImporterError where all of it stops."""
     with open_reader(run.settings.ledger) if with_ledger else nullcontext() as ledger:
-        return _run(run, paths, None, ledger)
+        return carry_out(run, paths, None, ledger)
 
 
-def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> RunSummary:
-    """Do the main job; raises ImporterError for an error that stops the whole run before anything is sent."""
-    return _run(run, paths, credentials, None)
-
-
-def deliver_pending(run: Run, credentials: Credentials) -> RunSummary:
-    """Send the calls that the ledger still holds, and write their results."""
-    return _run(run, (), credentials, None)
-
-
-def _run(run: Run, paths: Sequence[Path], sign_in: Credentials | None, known: LedgerReader | None) -> RunSummary:
-    """Carry a command out: `check` has no sign-in and at most a ``known`` ledger, `deliver` has no files."""
+def carry_out(
+    run: Run, paths: Sequence[Path], sign_in: Credentials | None, known: LedgerReader | None = None
+) -> RunSummary:
+    """Do the work of `import`; `deliver` has no files, `check` no sign-in and at most a ``known`` ledger."""
     # 1 Results path. Needs names and options; gives a path that can be written, before anything is sent.
     named = named_files(paths)
     target, note = _target(run, named.beside)
@@ -79,10 +71,8 @@ def _run(run: Run, paths: Sequence[Path], sign_in: Credentials | None, known: Le
         stop = delivery.send(ledger, results, outlook) if ledger and delivery and outlook else None
         # 7 Results. Needs the ledger's fates; gives rejects, counts, and a results file unless nothing was read.
         finished = results.finish(_fates(run, ledger), may_drop=bool(read.problems) and not read.rows)
-        if note and finished.is_written:
-            run.listener.note(note)
         if intake is not None:
-            intake.finish(finished, target)
+            intake.finish(finished, target, note)
         ended = _ended(run, target, read, finished, stop, ledger or known)
         # 8 Files done. Needs results and ledger finished; gives files moved where `--done` says.
         if intake and ledger and run.settings.done and not run.settings.sandbox:

@@ -22,7 +22,7 @@ from importer.ledger.reader import open_reader
 from importer.ledger.schema import create_ledger
 from importer.ledger.values import RunInfo
 from importer.pipeline.run import Run
-from importer.pipeline.stages import deliver_pending
+from importer.pipeline.stages import carry_out
 from importer.records import Call, Place
 from importer.settings.credentials import load_credentials
 from importer.settings.options import Settings
@@ -116,7 +116,7 @@ def ours(folder: Path, round_name: str, todo: list[Call], workers: int) -> Secon
     )
     credentials = load_credentials(os.environ)
     run = Run(settings, load_catalogue())
-    seconds = seconds_of(lambda: deliver_pending(run, credentials))
+    seconds = seconds_of(lambda: carry_out(run, (), credentials))
     with open_reader(path) as ledger:
         assert ledger.counts()[CallState.ACCEPTED] == len(todo)
     return seconds

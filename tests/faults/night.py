@@ -14,7 +14,7 @@ from importer.errors import ExitCode
 from importer.formats.catalogue import load_catalogue
 from importer.ledger.reader import open_reader
 from importer.pipeline.run import Listener, Run, new_run_id
-from importer.pipeline.stages import deliver_pending
+from importer.pipeline.stages import carry_out
 from importer.records import RunSummary, Timeouts
 from importer.settings.options import Settings
 from importer.settings.values import Rate
@@ -121,7 +121,7 @@ class Night:
             wait_for=time.wait_for,
         )
         with at_steps(step) if step else nullcontext():
-            ended = Ended(deliver_pending(run, self.api.credentials), read_results(results), notes)
+            ended = Ended(carry_out(run, (), self.api.credentials), read_results(results), notes)
         states = self.states()
         assert (sum(states.values()), states.get("sending")) == (self._count, None)
         assert ended.summary.adds_up()
