@@ -209,7 +209,7 @@ def test_wait_beyond_the_time_left(program: Program, account: Simulator, tmp_pat
 def test_evidence_line(capsys: pytest.CaptureFixture[str]) -> None:
     """What the ledger could not take is one line on stderr, without any number."""
     receipt = Receipt("call00000", CallState.UNCERTAIN, reason="timeout")
-    Screen(Settings()).listener().unrecorded(receipt)
+    Screen(Settings()).listener.unrecorded(receipt)
     line = "LEDGER-WRITE-FAILED call_id=call00000 outcome=uncertain http_status=- code=-\n"
     assert capsys.readouterr().err == line
 

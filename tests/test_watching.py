@@ -320,7 +320,7 @@ def test_progress(tmp_path: Path) -> None:
     time, log = OwnTime(), tmp_path / "run.log"
     watch = Watch(Settings(log=log), "import", "r1", note=ignore, clock=time)
     watch.begin()
-    listener = watch.listener()
+    listener = watch.listener
     time.sleep(30)
     listener.rows(60_000)
     assert watch.progress() == {"phase": "reading", "done": 60_000, "per_minute": 120_000}

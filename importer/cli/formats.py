@@ -23,11 +23,12 @@ class _Formats(click.Group):
         return super().parse_args(ctx, args if args[:1] and args[0] in known else ["list", *args])
 
 
-@click.group(
-    "formats", cls=_Formats, subcommand_metavar="[NAME] | new EXPORT | test FORMAT SAMPLE", options_metavar=""
+formats_group = _Formats(
+    "formats",
+    subcommand_metavar="[NAME] | new EXPORT | test FORMAT SAMPLE",
+    options_metavar="",
+    help="List the built-in formats and your own; with NAME, explain one.",
 )
-def formats_group() -> None:
-    """List the built-in formats and your own; with NAME, explain one."""
 
 
 @formats_group.command(

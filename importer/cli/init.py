@@ -238,21 +238,19 @@ def _answer(option: str, default: str | None, proved: str) -> str | None:
             settings = _alone({option: text})
             if settings.format:
                 load_catalogue().pick(settings.format)
-            if option == "ledger":
-                _check_writable(settings.ledger)
+            if option != "ledger":
+                return
+            ledger = settings.ledger
+            with suppress(PermissionError):  # of a folder above that cannot be looked at
+                folder = next(each for each in ledger.absolute().parents if each.exists())
+                if ledger.is_file() or (not ledger.exists() and os.access(folder, os.W_OK)):
+                    return
+            fault = f"no ledger can be made at {ledger}"
+            raise UsageError(fault, hint="Name a file in a folder where you may write.")
 
     question = f"Take {option} = {proved}? y, another value, or Enter for none" if proved else _QUESTIONS[option]
     value = ask(question, None if proved else default, check)
     return proved if proved and value and value.lower() in YES else value
-
-
-def _check_writable(ledger: Path) -> None:
-    """Raise UsageError where no ledger is and none can be made, so that it is asked for again."""
-    with suppress(PermissionError):  # of a folder above that cannot be looked at
-        folder = next(each for each in ledger.absolute().parents if each.exists())
-        if ledger.is_file() or (not ledger.exists() and os.access(folder, os.W_OK)):
-            return
-    raise UsageError(f"no ledger can be made at {ledger}", hint="Name a file in a folder where you may write.")
 
 
 def _is_meant(agents: Path) -> bool:

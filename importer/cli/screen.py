@@ -7,13 +7,13 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
-from typing import Never, Self
+from typing import Never
 
 import click
 
@@ -36,7 +36,7 @@ from importer.pipeline.ending import summary_fields, summary_record
 from importer.pipeline.inputs import check_apart
 from importer.pipeline.run import Listener, Outlook, Run, new_run_id
 from importer.private_files import user_name
-from importer.records import Receipt, RunSummary
+from importer.records import Receipt, RunSummary, ignore
 from importer.requirements import check_versions, found_versions
 from importer.settings.loading import config_words
 from importer.settings.options import Settings
@@ -60,11 +60,11 @@ def run_on_screen(
     screen, run_id = Screen(settings), new_run_id(time.time())
     watch = Watch(settings, command, run_id, note=screen.note)
     screen.progress = watch.progress
-    with screen:
+    with screen.signals_taken():
         run = Run(
             settings,
             load_catalogue(settings.config),
-            screen.listener().joined_by(watch.listener()),
+            screen.listener.joined_by(watch.listener),
             run_id=run_id,
             interrupted=lambda: ExitCode(128 + screen.signals[0]) if screen.signals else None,
             is_cut=lambda: len(screen.signals) > 1,
@@ -85,9 +85,8 @@ def run_on_screen(
 class Screen:
     """Shows one run: progress bars on a terminal, problems as they come, the summary at the end.
 
-    As a context it handles the signals of `STOPPING`. After the first the call in flight is finished and recorded;
-    the second cuts it, which is recorded as uncertain; the third ends the process by the default action, and the
-    next run takes up its calls.
+    After the first signal of `STOPPING` the call in flight is finished and recorded; the second cuts it, which is
+    recorded as uncertain; the third ends the process by the default action, and the next run takes up its calls.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -107,35 +106,14 @@ class Screen:
         self._is_stopped = False
         self._notes = 0
         self._shown: tuple[RunSummary, int] | None = None
-
-    def __enter__(self) -> Self:
-        handlers = dict.fromkeys(STOPPING, self._on_signal) | dict.fromkeys(ASKING, self._show_progress)
-        self._former_handlers = {kind: signal.signal(kind, handler) for kind, handler in handlers.items()}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for kind, former in self._former_handlers.items():
-            signal.signal(kind, former)
-        self._close_bar()
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 as `signal` calls it
-        self.signals.append(number)
-        if len(self.signals) > 1:
-            for kind in STOPPING:
-                signal.signal(kind, signal.SIG_DFL)
-        if self._is_asking:
-            raise click.Abort
-
-    def listener(self) -> Listener:
-        """Return the callbacks of a run."""
-        return Listener(
+        self.listener = Listener(
             rows=lambda count: self._advance("Reading", "rows", count),
-            calls=self._calls,
+            calls=lambda total: self._advance("Sending", "calls", 0, total),
             receipt=self._receipt,
             note=self._details.append,
             waiting=show_message if self._shows_progress else self._details.append,
             problem=lambda problem: self._problems.append(error_text(problem)),
-            detail=self._detail,
+            detail=self.note if settings.verbose else ignore,
             # An answer that the ledger could not record: the evidence for `resolve`.
             unrecorded=lambda receipt: show(
                 f"LEDGER-WRITE-FAILED call_id={receipt.call_id} outcome={receipt.state.value} http_status="
@@ -146,6 +124,26 @@ class Screen:
             broke_off=self._broken_off.append,
             ended=self.finish,
         )
+
+    @contextmanager
+    def signals_taken(self) -> Iterator[None]:
+        """Handle signals meanwhile; take the bar away at the end."""
+        handlers = dict.fromkeys(STOPPING, self._on_signal) | dict.fromkeys(ASKING, self._show_progress)
+        former = {kind: signal.signal(kind, handler) for kind, handler in handlers.items()}
+        try:
+            yield
+        finally:
+            for kind, handler in former.items():
+                signal.signal(kind, handler)
+            self._close_bar()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 as `signal` calls it
+        self.signals.append(number)
+        if len(self.signals) > 1:
+            for kind in STOPPING:
+                signal.signal(kind, signal.SIG_DFL)
+        if self._is_asking:
+            raise click.Abort
 
     def note(self, text: str) -> None:
         """Print a line for a person at once, whatever the exit code."""
@@ -238,11 +236,6 @@ class Screen:
         code = code if summary.adds_up() else ExitCode.INTERNAL
         return replace(summary, exit_code=code, reason=reason_of(error))
 
-    def _detail(self, line: str) -> None:
-        if self._settings.verbose:
-            self._close_bar()
-            show_message(line)
-
     def _confirm(self, outlook: Outlook) -> bool:
         """Return whether the person at the terminal, if there is one, agrees; no answer is a no."""
         if not is_interactive():
@@ -264,11 +257,6 @@ class Screen:
         with suppress(OSError):
             os.write(2, f"cdr-importer: {_fields_line(self.progress())}\n".encode())
 
-    def _calls(self, total: int) -> None:
-        self._close_bar()
-        if total:
-            self._advance("Sending", "calls", 0, total)
-
     def _receipt(self, receipt: Receipt) -> None:
         if receipt.state in self._counts:
             self._counts[receipt.state] += 1
@@ -277,7 +265,9 @@ class Screen:
             self._bar.update()
 
     def _advance(self, task: str, unit: str, count: int, total: int | None = None) -> None:
-        if self._shows_progress and self._bar is None:
+        if total is not None:
+            self._close_bar()
+        if self._shows_progress and self._bar is None and total != 0:
             # No bar where calls are counted: at 80 columns it would push the counts off the line.
             layout = (
                 None if total is None else "{desc}: {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}{postfix}]"

@@ -27,10 +27,7 @@ from importer.settings.loading import load_settings
 from importer.settings.options import Settings, variable_of
 from schemas.vocabulary import counted
 
-
-@click.group("auth")
-def auth_group() -> None:
-    """Sign in to Zoho, and see that calls would be taken."""
+auth_group = click.Group("auth", help="Sign in to Zoho, and see that calls would be taken.")
 
 
 @auth_group.command("login", cls=Command, short_help="Turn a code of Zoho's console into a sign-in that lasts.")

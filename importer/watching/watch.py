@@ -113,6 +113,24 @@ class Watch:
         self._ping: partial[str] | None = None
         self._log: LogFile | None = None
         self._metrics: Path | None = None
+        self.listener = Listener(
+            rows=self._rows,
+            receipt=self._receipt,
+            calls=self._calls,
+            note=lambda text: self._write(EventName.RUN_NOTE, Level.WARN, text=text),
+            waiting=lambda text: self._write(EventName.RUN_NOTE, Level.WARN, text=text),
+            problem=lambda error: self._write(
+                EventName.FILE_PROBLEM,
+                Level.ERROR,
+                exit=int(error.exit_code),
+                reason=reason_of(error),
+                text=error.message,
+            ),
+            unrecorded=lambda receipt: self._write(
+                EventName.LEDGER_WRITE_FAILED, Level.ERROR, ref=receipt.call_id, outcome=receipt.state.value
+            ),
+            event=lambda event: self._write(event.name, event.level, **event.fields),
+        )
 
     def begin(self) -> None:
         """Open log, metrics and ping as the settings name them, log the start of the run and ping.
@@ -146,27 +164,6 @@ class Watch:
         self._write(EventName.RUN_STARTED, Level.INFO, command=self._command, version=__version__)
         if self._ping is not None and (why := self._ping("start")):
             self._write(EventName.PING_FAILED, Level.WARN, reason=why)
-
-    def listener(self) -> Listener:
-        """Return the callbacks that count rows and calls, and write the events of the run into the log."""
-        return Listener(
-            rows=self._rows,
-            receipt=self._receipt,
-            calls=self._calls,
-            note=lambda text: self._write(EventName.RUN_NOTE, Level.WARN, text=text),
-            waiting=lambda text: self._write(EventName.RUN_NOTE, Level.WARN, text=text),
-            problem=lambda error: self._write(
-                EventName.FILE_PROBLEM,
-                Level.ERROR,
-                exit=int(error.exit_code),
-                reason=reason_of(error),
-                text=error.message,
-            ),
-            unrecorded=lambda receipt: self._write(
-                EventName.LEDGER_WRITE_FAILED, Level.ERROR, ref=receipt.call_id, outcome=receipt.state.value
-            ),
-            event=lambda event: self._write(event.name, event.level, **event.fields),
-        )
 
     def finish(self, summary: RunSummary, closing: Iterable[str] = ()) -> None:
         """Log the end of the run, write metrics, ping with ``closing`` lines for a person; a failure is a note."""
