@@ -172,7 +172,7 @@ def test_two_sites_at_once(account: Simulator, tmp_path: Path) -> None:
         assert (again.communicate(timeout=60)[1] != "", again.returncode) == (True, code)
     assert (len(account.accepted), ledger_counts(tmp_path)) == (19, {"accepted": 19})
     with open_reader(tmp_path / "ledger.sqlite") as ledger:
-        counts = [ledger.rows_of_complete_runs("import", site, 9) for site in ("paris", "lyon")]
+        counts = [ledger.rows_of_complete_imports(site, 9) for site in ("paris", "lyon")]
     assert counts == [[(12, 0), (12, 0)], [(7, 0)]]
 
 

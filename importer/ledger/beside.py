@@ -179,24 +179,6 @@ def keep_decisions(ledger: Path, decisions: Mapping[str, str]) -> None:
         replace_private_file(path, "".join(f"{what} {word}\n" for what, word in kept.items()).encode())
 
 
-def extend_wal(ledger: Path) -> os.stat_result:
-    """Lengthen the ``-wal`` file to the reserve, and return what it is; it must exist.
-
-    The new bytes are zero, which no valid frame is, so SQLite reads none of them. SQLite takes no fcntl lock
-    on this file, so that closing a descriptor of it frees none. Raises `LedgerError` when the disk is full,
-    `ConfigurationError` when the file is not ours.
-    """
-    what = f"cannot keep {RESERVE_BYTES >> 20} MiB in reserve beside the ledger {ledger}"
-    hint = "Free some space on its disk: answers must find room even when it is full."
-    with os_errors_as(LedgerError, what, ledger, hint):
-        descriptor = open_ours(companion(ledger, WAL), os.O_RDWR)
-        try:
-            os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
-            return os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def check_wal(ledger: Path, *, discard: bool = False) -> None:
     """Raise `ConfigurationError`, or ``discard`` it, for a ``-wal`` file that an earlier ledger left to a backup.
 

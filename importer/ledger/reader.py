@@ -126,12 +126,13 @@ class LedgerReader:
         kept = _RUNS_OF_THE_FIRST_RELEASE if first_release else RUNS
         return [RunRecord(*row) for row in self._rows(f"{kept} ORDER BY number DESC LIMIT ?", (limit,))]
 
-    def rows_of_complete_runs(self, command: str, site: str, limit: int) -> list[tuple[int, int]]:
-        """Return how many rows the latest complete runs of a command and site read and skipped, newest first."""
+    def rows_of_complete_imports(self, site: str, limit: int) -> list[tuple[int, int]]:
+        """Return how many rows the latest complete imports of a site read and skipped, newest first."""
         query = f"""SELECT json_extract(summary, '$.rows'), json_extract(summary, '$.skipped') FROM runs
-            WHERE command = ? AND json_extract(settings, '$.site') = ? AND exit_code IN {COMPLETE_EXIT_CODES}
+            WHERE command = 'import' AND json_extract(settings, '$.site') = ?
+            AND exit_code IN {COMPLETE_EXIT_CODES}
             AND json_extract(summary, '$.reason') NOT IN {STOPPED_REASONS} ORDER BY number DESC LIMIT ?"""  # noqa: S608
-        return self._rows(query, (command, site, limit))
+        return self._rows(query, (site, limit))
 
     def run_fates(self, run_id: str) -> dict[str, Fate]:
         """Return where the calls stand whose last request that run began, by call id; reads the whole table."""

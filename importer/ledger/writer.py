@@ -4,6 +4,7 @@ The ``-wal`` file is begun anew from time to time. Its reserve lets answers be r
 generation file shows later that a ledger was restored from a backup.
 """
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -17,6 +18,7 @@ from importer.ledger.beside import LedgerLock
 from importer.ledger.reader import LedgerReader, existing
 from importer.ledger.staging import expect_rows
 from importer.ledger.values import LedgerInvariantError, RunInfo
+from importer.private_files import open_ours, os_errors_as
 
 
 class LedgerWriter(LedgerReader):
@@ -152,11 +154,19 @@ class LedgerWriter(LedgerReader):
         The new generation is the first commit that only the -wal file holds: whoever loses that file is left
         with a ledger behind its generation file. Called between calls only, so that none is in between.
         """
+        reserve = beside.RESERVE_BYTES
+        what = f"cannot keep {reserve >> 20} MiB in reserve beside the ledger {self._path}"
+        hint = "Free some space on its disk: answers must find room even when it is full."
         try:
             with self._guard, schema.translated_errors(self._path):
                 # A reader may keep some commits from moving; then the file grows, and the next turn tries again.
                 self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                found = beside.extend_wal(self._path)
+                full = os_errors_as(LedgerError, what, self._path, hint)
+                # The new bytes are zero, which no valid frame is, so SQLite reads none of them. It takes no fcntl
+                # lock on this file, so that closing a descriptor of it frees none.
+                with full, os.fdopen(open_ours(self._wal, os.O_RDWR), "r+b") as wal:
+                    os.posix_fallocate(wal.fileno(), 0, reserve)
+                    found = os.fstat(wal.fileno())
                 self._wal_inode = (found.st_dev, found.st_ino)
                 beside.write_generation(self._path, self._count_generation())
                 self._commits = 0

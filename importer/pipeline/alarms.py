@@ -95,7 +95,7 @@ def no_calls(
 
 def _earlier(run: Run, ledger: LedgerReader | None) -> list[tuple[int, int]]:
     """Return the rows of complete runs, and those that they skipped; none where there are too few to tell."""
-    earlier = ledger.rows_of_complete_runs("import", run.settings.site, COMPARED_RUNS) if ledger else []
+    earlier = ledger.rows_of_complete_imports(run.settings.site, COMPARED_RUNS) if ledger else []
     if len(earlier) >= FEWEST_COMPARED_RUNS:
         return earlier
     run.listener.detail(f"--min-rows {run.settings.min_rows}: {len(earlier)} complete runs are too few to tell")

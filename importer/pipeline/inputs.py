@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from importer.formats.detected import Detection
 from importer.formats.detection import detect
 from importer.ledger.beside import ledger_files
 from importer.pipeline.run import Run
-from importer.private_files import put, sync_folder, whose
+from importer.private_files import whose
 from importer.processes import begin_server
 from importer.results.file import Parts, reasons_path
 from importer.settings.options import Settings
@@ -129,26 +128,6 @@ def fault_of_done(folder: Path, homes: Sequence[Path]) -> str:
     if other := next((home for home in homes if home.stat().st_dev != folder.stat().st_dev), None):
         return f"is on another disk than {other}"
     return "" if os.access(folder, os.W_OK) else f"cannot be written to: {whose(folder)}"
-
-
-def move_done(found: Detection, folder: Path, run: Run) -> None:
-    """Move a file into the folder; one that changed since the run began may be written to yet, and stays.
-
-    Replaces nothing: where its name is taken, the id of the run comes behind it. A death in between leaves the
-    file under both names, of which the next run takes the first away. Raises OSError.
-    """
-    path, file = found.path, found.file
-    is_plain = path != STANDARD_INPUT and stat.S_ISREG(path.lstat().st_mode)
-    if not is_plain or path.stat().st_ctime >= run.now or file.identity() != file.pinned:
-        return
-    target = folder / path.name
-    if not target.exists() or not target.samefile(path):
-        if os.path.lexists(target):
-            target = folder / f"{path.stem}.{run.run_id}{path.suffix}"
-        put(path, target)
-    if path.exists() and path.samefile(target):  # else it was renamed, or another is there by now
-        path.unlink()
-    sync_folder(path.parent)
 
 
 def _keys(path: Path) -> Iterator[object]:

@@ -5,6 +5,8 @@ nothing is lost, and the run ends with 66.
 """
 
 import gc
+import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future
@@ -32,11 +34,12 @@ from importer.ledger.staging import Staging
 from importer.ledger.values import Staged
 from importer.pipeline.alarms import alarms, no_calls
 from importer.pipeline.ending import ReadSoFar, fate_fields, row_of
-from importer.pipeline.inputs import fault_of_done, inputs_json, move_done, rejects_files
+from importer.pipeline.inputs import fault_of_done, inputs_json, rejects_files
 from importer.pipeline.run import Outlook, Run, ask_before_sending, epoch_of, gmt_text, old_calls
 from importer.prepare.cluster import installed, on_cluster, prepare_elsewhere, prepared_on
 from importer.prepare.plan import prepare_plan
 from importer.prepare.preparation import Preparation, PreparedPart, prepare_part
+from importer.private_files import put, sync_folder
 from importer.processes import Workers, in_order, working
 from importer.reading.chunks import read_chunks, verbatim_records
 from importer.reading.scanning import parts_of
@@ -313,16 +316,31 @@ class Intake:
                 self._report(problem)
 
     def move_done(self, folder: Path, finished: Finished, ledger: Ledger, ended: RunSummary) -> RunSummary:
-        """Move the files of which nothing is open once all is recorded; return how the run ended."""
-        names = {Path(name).name for name in ledger.open_files()}
-        for each in self._detections:
-            if defused(as_text(str(each.path))) in finished.open_files or as_text(each.path.name) in names:
+        """Move the files of which nothing is open once all is recorded; return how the run ended.
+
+        One that changed since the run began may be written to yet, and stays. Nothing is replaced: where its name
+        is taken, the id of the run comes behind it. A death in between leaves the file under both names, of which
+        the next run takes the first away.
+        """
+        run, names = self._run, {Path(name).name for name in ledger.open_files()}
+        for path, file in ((each.path, each.file) for each in self._detections):
+            if defused(as_text(str(path))) in finished.open_files or as_text(path.name) in names:
                 continue
             try:
-                move_done(each, folder, self._run)
+                is_plain = path != STANDARD_INPUT and stat.S_ISREG(path.lstat().st_mode)
+                if not is_plain or path.stat().st_ctime >= run.now or file.identity() != file.pinned:
+                    continue
+                target = folder / path.name
+                if not target.exists() or not target.samefile(path):
+                    if os.path.lexists(target):
+                        target = folder / f"{path.stem}.{run.run_id}{path.suffix}"
+                    put(path, target)
+                if path.exists() and path.samefile(target):  # else it was renamed, or another is there by now
+                    path.unlink()
+                sync_folder(path.parent)
             except OSError as error:
                 problem = CannotCreateError(
-                    f"{each.path} cannot be moved to {folder}: {error.strerror}",
+                    f"{path} cannot be moved to {folder}: {error.strerror}",
                     hint="Mend the rights of both folders; the next run moves it. Its calls are in the ledger.",
                 )
                 self._report(problem)
