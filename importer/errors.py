@@ -58,26 +58,19 @@ class ImporterError(Exception):
         self.reason = reason
 
 
-def exit_code_of(error: BaseException) -> ExitCode:
-    """Return the exit code that an error ends a run with: its own, or INTERNAL for a bug of ours."""
-    if is_refusal(error):
-        return ExitCode.CONFIGURATION
-    return error.exit_code if isinstance(error, ImporterError) else ExitCode.INTERNAL
-
-
 def is_refusal(error: BaseException) -> TypeGuard[PermissionError]:
     """Return whether the system did not let this user look at a path that nothing else has an error for."""
     return isinstance(error, PermissionError) and error.filename is not None
 
 
-def reason_of(error: BaseException) -> str:
-    """Return one word for a failure: its own, the name of its class, or `internal` for a bug of ours."""
+def ending_of(error: BaseException) -> tuple[ExitCode, str]:
+    """Return the exit code that an error ends a run with, and one word for it: its own or that of its class."""
+    if is_refusal(error):
+        return ExitCode.CONFIGURATION, "configuration"
     if not isinstance(error, ImporterError):
-        return "configuration" if is_refusal(error) else "internal"
-    if error.reason:
-        return error.reason
+        return ExitCode.INTERNAL, "internal"
     words = re.findall("[A-Z][a-z]*", type(error).__name__.removesuffix("Error"))
-    return "_".join(words).lower()
+    return error.exit_code, error.reason or "_".join(words).lower()
 
 
 class ConfigurationError(ImporterError, exit_code=ExitCode.CONFIGURATION):

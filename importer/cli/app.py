@@ -28,7 +28,7 @@ from importer.cli.output import (
     show_message,
     wrapped,
 )
-from importer.errors import ConfigurationError, ExitCode, exit_code_of, reason_of
+from importer.errors import ConfigurationError, ExitCode, ending_of
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -177,7 +177,7 @@ def run(arguments: list[str] | None = None) -> int:
         code, reason, message, hint = ExitCode.INTERRUPTED, "signal", "interrupted", ""
         show_message(message)
     except Exception as error:  # no text of a foreign exception is printed
-        code, reason = exit_code_of(error), reason_of(error)
+        code, reason = ending_of(error)
         message, hint, lines = error_text(error)
         show_message(message, hint, lines)
     is_json = "--json" in given

@@ -30,7 +30,7 @@ from importer.cli.output import (
     show_message,
     wrapped,
 )
-from importer.errors import ExitCode, exit_code_of, reason_of
+from importer.errors import ExitCode, ending_of
 from importer.formats.catalogue import load_catalogue
 from importer.pipeline.ending import summary_fields, summary_record
 from importer.pipeline.inputs import check_apart
@@ -228,13 +228,13 @@ class Screen:
 
     def broken_off(self, run_id: str, error: Exception) -> RunSummary:
         """Return the counts of a run that an error stopped, none of one that had taken nothing in."""
-        code = exit_code_of(error)
+        code, reason = ending_of(error)
         self._problems.append(error_text(error))
         self._is_stopped = not self._broken_off
         nothing = RunSummary(run_id, code, "", rows=0, carried=0, outcomes={})
         summary = self._broken_off[-1] if self._broken_off else nothing
         code = code if summary.adds_up() else ExitCode.INTERNAL
-        return replace(summary, exit_code=code, reason=reason_of(error))
+        return replace(summary, exit_code=code, reason=reason)
 
     def _confirm(self, outlook: Outlook) -> bool:
         """Return whether the person at the terminal, if there is one, agrees; no answer is a no."""

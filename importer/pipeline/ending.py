@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from importer import __version__
-from importer.errors import ExitCode, ImporterError, most_severe, reason_of
+from importer.errors import ExitCode, ImporterError, ending_of, most_severe
 from importer.ledger.ledger import Ledger
 from importer.ledger.reader import LedgerReader
 from importer.ledger.values import Fate, RunInfo
@@ -150,7 +150,8 @@ def held_ledger(
         try:
             yield ledger
         except ImporterError as error:
+            code, reason = ending_of(error)
             with suppress(ImporterError):
-                ledger.finish_run(error.exit_code, json.dumps({"reason": reason_of(error)}))
+                ledger.finish_run(code, json.dumps({"reason": reason}))
             raise
         ledger.finish_run(ExitCode.OK, json.dumps({"reason": "done"}))

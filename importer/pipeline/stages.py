@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from importer import __version__
-from importer.errors import ImporterError, exit_code_of, reason_of
+from importer.errors import ImporterError, ending_of
 from importer.files.export import named_files
 from importer.ledger.ledger import Ledger
 from importer.ledger.reader import LedgerReader, open_reader
@@ -128,8 +128,9 @@ def _opened(run: Run, has_files: bool, target: Path, account: str) -> Iterator[L
         try:
             ledger.check_account(account)
         except ImporterError as error:
+            code, reason = ending_of(error)
             with suppress(ImporterError):
-                ledger.finish_run(error.exit_code, json.dumps({"reason": reason_of(error)}))
+                ledger.finish_run(code, json.dumps({"reason": reason}))
             raise
         ledger.recover()
         finish_dead_runs(run, ledger)
@@ -161,5 +162,6 @@ def _results(run: Run, ledger: Ledger | None, target: Path, read: ReadSoFar) -> 
                 standing = results.standing(ledger.fates, partial(ledger.run_fates, run.run_id))
                 run.listener.broke_off(summary_of(run, target, read, standing, None, None))
             else:
-                ledger.finish_run(exit_code_of(error), json.dumps({"reason": reason_of(error)}))
+                code, reason = ending_of(error)
+                ledger.finish_run(code, json.dumps({"reason": reason}))
         raise

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from importer import __version__
-from importer.errors import CannotCreateError, ConfigurationError, ExitCode, ImporterError, reason_of
+from importer.errors import CannotCreateError, ConfigurationError, ExitCode, ImporterError, ending_of
 from importer.ledger.reader import open_reader
 from importer.pipeline.ending import summary_fields
 from importer.pipeline.run import Listener, epoch_of
@@ -123,7 +123,7 @@ class Watch:
                 EventName.FILE_PROBLEM,
                 Level.ERROR,
                 exit=int(error.exit_code),
-                reason=reason_of(error),
+                reason=ending_of(error)[1],
                 text=error.message,
             ),
             unrecorded=lambda receipt: self._write(
