@@ -62,7 +62,7 @@ def test_extracted_any_text(cells: list[str], pattern: str) -> None:
 
 def values_of(frame: pd.DataFrame, sources: tuple[Source, ...], extensions: Extensions) -> pd.Series:
     """Return the first value of the sources for each row."""
-    return Conditions(frame, extensions, {"value": sources}).text("value")
+    return Conditions(frame, extensions, {"value": sources}).column("value").text(frame.index)
 
 
 def test_values_of() -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -205,60 +206,37 @@ class CallMaker:
             spelt |= {mine: each for mine, them in others.items() for each in reversed(them) if each in known}
         return [spelt.get(call_id, call_id) for call_id in call_ids]
 
-    def _place(self, code: int) -> Place:
-        return Place(self._files[code // LINES_PER_FILE].name, code % LINES_PER_FILE)
-
     def _finished(self, row: _Row) -> ResultRow:
+        """Return the line of the results of a row that is no call."""
         place = Place(self._files[row.file].name, row.line)
+        other = Place(self._files[row.decided_by // LINES_PER_FILE].name, row.decided_by % LINES_PER_FILE)
+        of_row = partial(ResultRow, place, state=row.state, source_id=row.source_id)
         if row.skip:
-            return ResultRow(place, Outcome.SKIPPED, state=row.state, source_id=row.source_id, reason=row.skip)
-        decided = row.decision == Decision.OTHER_LEG or self._place(row.decided_by) == place
+            return of_row(Outcome.SKIPPED, reason=row.skip)
+        decided = row.decision == Decision.OTHER_LEG or other == place
         if row.reason == ATTENDED_SINCE and decided:  # the ledger holds it otherwise; staging has the last word
             known = row.start != NO_START
-            return ResultRow(
-                place,
+            return of_row(
                 Outcome.CONFLICT,
+                state="",
                 call_id=call_id_of(self._plan.site, row.source_id, row.key),
                 customer_number=row.customer,
                 start_time=f"{datetime.fromtimestamp(row.start, UTC):{WIRE_TIME_FORMAT}}" if known else "",
-                source_id=row.source_id,
                 reason=ATTENDED_SINCE,
             )
         if row.decision in SKIPPED_FOR:
-            reason = SKIPPED_FOR[Decision(row.decision)]
-            return ResultRow(place, Outcome.SKIPPED, state=row.state, source_id=row.source_id, reason=reason)
+            return of_row(Outcome.SKIPPED, reason=SKIPPED_FOR[Decision(row.decision)])
+        of_row = partial(of_row, customer_number=row.customer, content=row.content)
         if row.decision in _BESIDE:
-            return self._beside_another(row, place)
+            outcome, reason, text = _BESIDE[Decision(row.decision)]
+            if row.decision == Decision.CONFLICT and other == place:
+                text = "Another row of this input has the same id and says something else: keep the right one."
+            call_id = call_id_of(self._plan.site, row.source_id, row.key)
+            hint = text.format(file=other.file, line=other.line)
+            return of_row(outcome, call_id=call_id, reason=reason, hint=hint)
         if row.reason:
-            return ResultRow(
-                place,
-                Outcome.REJECTED,
-                state=row.state,
-                customer_number=row.customer,
-                agent_number=row.agent_number,
-                source_id=row.source_id,
-                reason=row.reason,
-                hint=row.hint,
-                content=row.content,
-            )
+            return of_row(Outcome.REJECTED, agent_number=row.agent_number, reason=row.reason, hint=row.hint)
         raise AssertionError(f"{place.file}, line {place.line}: a call without fault was taken for something else")
-
-    def _beside_another(self, row: _Row, place: Place) -> ResultRow:
-        outcome, reason, text = _BESIDE[Decision(row.decision)]
-        other = self._place(row.decided_by)
-        if row.decision == Decision.CONFLICT and other == place:
-            text = "Another row of this input has the same id and says something else: keep the right one."
-        return ResultRow(
-            place,
-            outcome,
-            call_id=call_id_of(self._plan.site, row.source_id, row.key),
-            state=row.state,
-            customer_number=row.customer,
-            source_id=row.source_id,
-            reason=reason,
-            hint=text.format(file=other.file, line=other.line),
-            content=row.content,
-        )
 
 
 _BESIDE = {

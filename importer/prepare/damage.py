@@ -45,9 +45,7 @@ def add_unmeasured(rows: pd.DataFrame, was_cancelled: Flags, rules: Rules) -> No
     is_asked = rows["call.rank"].between(Rank.ATTENDED, Rank.NOANSWER).to_numpy()
     for name in sorted(answers & {*rows}):
         hidden = is_asked & matches(rows[name], _NEITHER_TIME if name == call.answer_time else "##+")
-        if hidden.any():
-            faults = pd.Series("unreadable_time", index=rows.index[hidden])
-            add_faults(rows, faults, rows[name], rules, name)
+        add_faults(rows, pd.Series("unreadable_time", rows.index[hidden]), rows[name], rules, name)
     is_open = (rows["call.rank"].between(Rank.BUSY, Rank.NOANSWER) & (rows["call.problem"] == "")).to_numpy()
     for name in (*sorted(talk), call.ring_seconds or "", call.duration_seconds or ""):
         asked = is_open if name in talk else is_open & was_cancelled
@@ -55,9 +53,7 @@ def add_unmeasured(rows: pd.DataFrame, was_cancelled: Flags, rules: Rules) -> No
         for column in (each for each in columns if each in rows and asked.any()):
             lost = asked.copy()
             lost[asked] = unmeasured(rows[column][asked])
-            if lost.any():
-                faults = pd.Series("unreadable_duration", index=rows.index[lost])
-                add_faults(rows, faults, rows[column], rules, column)
+            add_faults(rows, pd.Series("unreadable_duration", rows.index[lost]), rows[column], rules, column)
 
 
 def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
@@ -68,10 +64,8 @@ def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
     is_keyless, time = rows["call.key"] == "", rules.format.time
     if is_keyless.any():
         keyless = rows.loc[is_keyless]
-        for name, reason, cut in chain(cut_numbers(keyless, rules.format), cuts(keyless, rules.format)):
-            if cut.any():
-                faults = pd.Series(reason, index=keyless.index[cut])
-                add_faults(rows, faults, rows[name], rules, name)
+        for name, reason, cut in chain(*(cuts(keyless, rules.format, of_ids=each) for each in (False, True))):
+            add_faults(rows, pd.Series(reason, keyless.index[cut]), rows[name], rules, name)
     exact = zip(time.columns, column_layouts(time.formats, len(time.columns)), strict=True)
     names = [name for name, layouts in exact if any("%S" in layout for layout in layouts)]
     seconds = {each for name in names for each in (name, *rules.format.origins(name))}
@@ -109,30 +103,23 @@ def all_filled(cells: list[pd.Series]) -> Flags:
     return np.asarray(np.logical_and.reduce([(column != "").to_numpy() for column in cells]), dtype=np.bool_)
 
 
-def cuts(rows: pd.DataFrame, cdr_format: CdrFormat) -> Iterator[tuple[str, str, Flags]]:
+def cuts(rows: pd.DataFrame, cdr_format: CdrFormat, *, of_ids: bool = True) -> Iterator[tuple[str, str, Flags]]:
     """Yield which cells of a column of ids are cut, with the column and the reason, where any may be.
 
-    Calls of one hour may share what is left of such an id.
+    Calls of one hour may share what is left of such an id. Without ``of_ids`` of columns that stand in for an id.
     """
-    for column in cdr_format.origins_of_ids():
-        yield from _in_scientific_notation(rows, column)
+    call = cdr_format.call
+    stand_ins = chain.from_iterable(map(cdr_format.origins, call.unique_by))
+    for column in cdr_format.origins_of_ids() if of_ids else dict.fromkeys(stand_ins):
+        if pc.any(pc.match_substring(arrow_of(rows[column]), "+"), min_count=0).as_py():
+            yield column, "scientific_notation", matches(rows[column], _CUT)
+        if not of_ids:
+            continue
         if pc.any(pc.starts_with(arrow_of(rows[column]), "##"), min_count=0).as_py():  # in a narrow column
             yield column, "cut_id", matches(rows[column], "##+")
-        cut_id = cdr_format.call.cut_id
-        if cut_id is not None and matches(rows[column], f"(?:{cut_id})(?:,[0-9]+)?").any():
-            yield column, "cut_id", matches(rows[column], cut_id)
-            yield column, "decimal_comma", matches(rows[column], f"(?:{cut_id}),[0-9]+")
-
-
-def cut_numbers(rows: pd.DataFrame, cdr_format: CdrFormat) -> Iterator[tuple[str, str, Flags]]:
-    """Yield the same of the columns that stand in for an id."""
-    for column in dict.fromkeys(chain.from_iterable(map(cdr_format.origins, cdr_format.call.unique_by))):
-        yield from _in_scientific_notation(rows, column)
-
-
-def _in_scientific_notation(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, str, Flags]]:
-    if pc.any(pc.match_substring(arrow_of(rows[column]), "+"), min_count=0).as_py():
-        yield column, "scientific_notation", matches(rows[column], _CUT)
+        if call.cut_id is not None and matches(rows[column], f"(?:{call.cut_id})(?:,[0-9]+)?").any():
+            yield column, "cut_id", matches(rows[column], call.cut_id)
+            yield column, "decimal_comma", matches(rows[column], f"(?:{call.cut_id}),[0-9]+")
 
 
 def without_decimals(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:

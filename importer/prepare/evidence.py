@@ -24,11 +24,10 @@ def conditions_on(frame: pd.DataFrame, rules: Rules) -> Conditions:
     """Return the conditions on a chunk, with the format's derived columns."""
     agents = rules.plan.agents
     books = {rules.numbers, rules.plain_numbers} if agents.by_key else set()  # no text is read for an empty list
-
-    def lists(text: str) -> bool:
-        return any(agents.listed(text, book) for book in books)
-
-    return Conditions(frame, rules.extensions, rules.format.derived, lists)
+    derived = rules.format.derived
+    return Conditions(
+        frame, rules.extensions, derived, lambda text: any(agents.listed(text, book) for book in books)
+    )
 
 
 def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd.DataFrame:

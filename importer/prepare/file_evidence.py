@@ -10,15 +10,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-import pandas as pd
-
 from importer.errors import ConfigurationError
 from importer.formats.language import EndpointRule
 from importer.prepare.plan import Gaps, Rules
 from importer.prepare.zones import ZoneEvidence
 from importer.reading.conditions import Conditions
 from schemas.numbers import NumberBook
-from schemas.plans import SHORTEST_NUMBER, NumberRules, digits_in, main_region, region_of, trunk_prefix
+from schemas.plans import NumberRules, main_region, region_of, trunk_prefix
 from schemas.vocabulary import Role
 from schemas.zones import country_of
 
@@ -29,27 +27,7 @@ LEAST_TEXTS, LEAST_PAIRS, MOST_WRITTEN = 5, 3, 3
 NEARLY_ALL, FEW = 0.9, 0.6
 
 
-@dataclass(slots=True)
-class CountryEvidence:
-    """Collects chunk by chunk the customers' numbers of one file as they were dialled, with + and without.
-
-    Each text has the E.164 number that it is under the rules of the file, "" where it is none.
-    """
-
-    national: dict[str, str] = field(default_factory=dict)
-    international: dict[str, str] = field(default_factory=dict)
-
-    def add(self, texts: pd.Series, book: NumberBook) -> None:
-        """Add numbers as they stand in the file, which ``book`` reads."""
-        if min(len(self.national), len(self.international)) < MOST_TEXTS:
-            for text in texts.unique().tolist():
-                kind = self.international if "+" in text else self.national
-                if len(kind) < MOST_TEXTS and len(digits_in(text)) >= SHORTEST_NUMBER:
-                    reading = book.read(text)
-                    kind[text] = "" if reading.reason else reading.e164
-
-
-def require_country(evidence: CountryEvidence, rules: Rules, name: str) -> None:
+def require_country(evidence: "FileEvidence", rules: Rules, name: str) -> None:
     """Raise ConfigurationError where the numbers of the file ``name`` speak for another country than --country.
 
     They do where some of them stand in the file with that country's code too, or where nearly all are numbers
@@ -132,12 +110,6 @@ class Endpoints:
                 proving = coded.values[coded.among(conditions.hold(rule.when))]
                 self.names[number].update(name for name in proving.tolist() if name)
 
-    def join(self, other: "Endpoints") -> None:
-        """Take the rows into account that another one has taken."""
-        self.counting |= other.counting
-        for number, names in other.names.items():
-            self.names[number] |= names
-
     def roles(self) -> dict[str, Role]:
         """Return the role of each name that is proved, or `unproved` where it is only in doubt.
 
@@ -179,17 +151,19 @@ _TITLES = {
 class FileEvidence:
     """The evidence of a file or of a part of it; that of later parts can be joined to it.
 
-    ``endpoints`` are the names at both ends of calls; ``first_roles`` has the roles with which the first rows of
-    each part were decided. ``is_led``: other rows decide for some of them; ``leads``: some decide for others, if
-    they are in the index (``indexes_leads``). ``keeps_zeros``: an id ends in 0, so that none lost one; ``filled``
-    are the columns of ids that are not empty throughout. ``read`` counts rows, ``skipped`` those that no result
-    row names.
+    ``endpoints`` are the names at both ends of calls; ``national`` and ``international`` customers' numbers as
+    dialled, without + and with it, each with the E.164 number that it is, "" where it is none; ``first_roles`` has
+    the roles with which the first rows of each part were decided. ``is_led``: other rows decide for some of
+    them; ``leads``: some decide for others, if they are in the index (``indexes_leads``). ``keeps_zeros``: an id
+    ends in 0, so that none lost one; ``filled`` are the columns of ids that are not empty throughout. ``read``
+    counts rows, ``skipped`` those that no result row names.
     """
 
     zone: ZoneEvidence | None
     gaps: Gaps | None
     endpoints: Endpoints
-    country: CountryEvidence = field(default_factory=CountryEvidence)
+    national: dict[str, str] = field(default_factory=dict)
+    international: dict[str, str] = field(default_factory=dict)
     first_roles: list[Mapping[str, Role]] = field(default_factory=list)
     is_led: bool = False
     leads: bool = False
@@ -203,12 +177,14 @@ class FileEvidence:
         """Add the evidence of the part that follows."""
         if self.zone is not None:
             self.zone.join(later.zone)
-        mine, country = self.country, later.country
-        for kind, more in ((mine.national, country.national), (mine.international, country.international)):
+        kinds = (self.national, later.national), (self.international, later.international)
+        for kind, more in kinds:
             kind.update([pair for pair in more.items() if pair[0] not in kind][: MOST_TEXTS - len(kind)])
         if self.gaps is not None:
             self.gaps.join(later.gaps)
-        self.endpoints.join(later.endpoints)
+        self.endpoints.counting |= later.endpoints.counting
+        for number, names in later.endpoints.names.items():
+            self.endpoints.names[number] |= names
         self.first_roles += later.first_roles
         self.is_led |= later.is_led
         self.leads |= later.leads

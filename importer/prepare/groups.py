@@ -5,7 +5,7 @@ puts the rows of each call together. So order, distance and chunk size cannot ma
 with the rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -153,19 +153,17 @@ class Joined:
         return calls, is_joined
 
 
-def linked_keys(joins: Rows) -> Keys:
-    """Return pairs of keys that are of one call; ``joins`` are all that have some values."""
-    joins = joins.take(np.lexsort((joins["start"], joins["value"])))
-    opens = _opens(joins["value"])
-    opens[1:] |= np.diff(joins["start"]) > JOIN_SECONDS
-    first = joins["key"][opens][np.cumsum(opens) - 1]
-    unlike = np.flatnonzero(first != joins["key"])
-    return np.stack((first[unlike], joins["key"][unlike]), axis=1)
-
-
-def joined_calls(pairs: Keys) -> Joined:
-    """Return what is one call by pairs of keys, also by way of other pairs."""
-    keys, node = np.unique(pairs, return_inverse=True)
+def joined_calls(joins: Iterable[Rows]) -> Joined:
+    """Return which keys are of one call, also by way of others; all ``joins`` of a value stand in one array."""
+    pairs = [np.empty((0, 2), "S16")]
+    for some in joins:
+        some = some.take(np.lexsort((some["start"], some["value"])))
+        opens = _opens(some["value"])
+        opens[1:] |= np.diff(some["start"]) > JOIN_SECONDS
+        first = some["key"][opens][np.cumsum(opens) - 1]
+        unlike = np.flatnonzero(first != some["key"])
+        pairs.append(np.stack((first[unlike], some["key"][unlike]), axis=1))
+    keys, node = np.unique(np.concatenate(pairs), return_inverse=True)
     node = node.reshape(-1, 2)
     label = np.arange(len(keys))
     while True:
@@ -358,7 +356,7 @@ class Index:
         """Decide every row of the files kept; return the places of rows that name a joined call (`named_by`)."""
         self.drop_file()
         joins = self._dealt(self._joins, lambda joins: joins["value"])
-        joined = joined_calls(np.concatenate([np.empty((0, 2), "S16"), *map(linked_keys, joins)]))
+        joined = joined_calls(joins)
         rows = self._dealt(self._rows, lambda rows: joined.calls_of(rows["key"])[0].view("u8")[::2])
         naming = [np.zeros(0, dtype=np.int64)]
         for part in rows:

@@ -94,8 +94,9 @@ def value_hints(faults: pd.Series, texts: pd.Series, rows: pd.DataFrame, rules: 
 
 def add_faults(rows: pd.DataFrame, faults: pd.Series, texts: pd.Series, rules: Rules, name: str) -> None:
     """Set ``call.problem`` of some rows to ``faults``, their reasons, and ``call.hint`` to `value_hints`."""
-    rows.loc[faults.index, "call.problem"] = faults
-    rows.loc[faults.index, "call.hint"] = value_hints(faults, texts, rows, rules, name)
+    if len(faults):
+        rows.loc[faults.index, "call.problem"] = faults
+        rows.loc[faults.index, "call.hint"] = value_hints(faults, texts, rows, rules, name)
 
 
 _SENTENCES = {

@@ -3,13 +3,14 @@
 import hashlib
 import re
 from collections.abc import Iterable
+from functools import partial
 from itertools import chain, compress, islice, product
 
 import pandas as pd
 import pyarrow.compute as pc
 
 from importer.formats.language import CdrFormat
-from importer.prepare.damage import all_filled, cut_numbers, cuts
+from importer.prepare.damage import all_filled, cuts
 from importer.reading.conditions import arrow_of, joined
 from schemas.call import CALL_ID
 
@@ -59,7 +60,7 @@ def call_keys(rows: pd.DataFrame, cdr_format: CdrFormat) -> tuple[pd.Series, pd.
         if call.unique_by:
             parts = [rows[name] for name in call.unique_by]
             key = key.where(~(keyless & all_filled(parts)), "u" + joined(parts))
-            for _, _, cut in cut_numbers(rows, cdr_format):
+            for _, _, cut in cuts(rows, cdr_format, of_ids=False):
                 key = key.where(~(keyless & cut), "")
     for _, _, cut in cuts(rows, cdr_format):
         key = key.where(~cut, "") if cut.any() else key
@@ -99,7 +100,8 @@ def plain_keys(keys: pd.Series) -> pd.Series:
     if without_id.any():
         bare = keys[without_id]
         of_12 = bare.str.contains("[0-9] [AP]M", regex=True)
-        bare = bare.mask(of_12, bare[of_12].map(lambda key: re.sub(f"{_CLOCK} ([AP])M", _of_24, key)))
+        of_24 = partial(re.sub, f"{_CLOCK} ([AP])M", lambda clock: f"{_hour_of_24(clock[1], clock[3])}{clock[2]}")
+        bare = bare.mask(of_12, bare[of_12].map(of_24))
         for pattern in _NEEDLESS_ZEROS:
             bare = bare.str.replace(pattern, r"\1\2", regex=True)
         keys = keys.mask(without_id, bare)
@@ -153,10 +155,6 @@ def _spellings(part: str) -> Iterable[str]:
         of_12 = (of_24 - 1) % 12 + 1
         clocks += [f"{each}{rest} {'AP'[of_24 > 11]}M" for each in (of_12, f"{of_12:02}") if of_24 < 24]
     return [f"{day}{space}{clock}" for day, clock in product(dates, clocks)]
-
-
-def _of_24(clock: re.Match[str]) -> str:
-    return f"{_hour_of_24(clock[1], clock[3])}{clock[2]}"
 
 
 def _hour_of_24(hour: str, noon: str) -> int:

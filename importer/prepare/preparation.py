@@ -135,7 +135,22 @@ class Preparation:
         """
         self._index.drop_file()
         self._spool.drop_file()
-        first, *others = (self._added(part) for part in parts)
+        evidences = []
+        for part in parts:
+            number, slots = len(self._files), len(self._index)
+            index, agents = part.index.copy(), numbered(self._agents, pd.Series(part.agents, dtype="str"))
+            index["slot"] += slots
+            index["place"] += number * LINES_PER_FILE
+            index["agent"] = agents[index["agent"]]
+            self._index.add(index, part.joins)
+            for rows in tables_in(part.spooled):
+                slot, files = rows["slot"], pa.array(np.full(len(rows), number, dtype=np.int64))
+                behind = pc.if_else(pc.less(slot, 0), slot, pc.add(slot, slots))
+                for column, values in (("file", files), ("slot", behind)):
+                    rows = rows.set_column(rows.column_names.index(column), column, values)
+                self._spool.add(rows)
+            evidences.append(part.evidence)
+        first, *others = evidences
         for later in others:
             first.join(later)
         if roles is None and first.must_repeat():
@@ -146,29 +161,12 @@ class Preparation:
             self._plan.gaps.join(first.gaps)
         return None
 
-    def _added(self, part: PreparedPart) -> FileEvidence:
-        """Add the rows of a part behind those that are here, and return its evidence."""
-        number, slots = len(self._files), len(self._index)
-        codes = numbered(self._agents, pd.Series(part.agents, dtype="str"))
-        index = part.index.copy()
-        index["slot"] += slots
-        index["place"] += number * LINES_PER_FILE
-        index["agent"] = codes[index["agent"]]
-        self._index.add(index, part.joins)
-        for rows in tables_in(part.spooled):
-            slot, files = rows["slot"], pa.array(np.full(len(rows), number, dtype=np.int64))
-            behind = pc.if_else(pc.less(slot, 0), slot, pc.add(slot, slots))
-            for name, column in (("file", files), ("slot", behind)):
-                rows = rows.set_column(rows.column_names.index(name), name, column)
-            self._spool.add(rows)
-        return part.evidence
-
     def _kept(self, name: str, detection: Detection, rules: Rules, evidence: FileEvidence) -> int:
         """Keep a file that is read to its end, and return its rows; raises ConfigurationError as `read` does."""
         if evidence.zone is not None:
             is_local = evidence.read > 0 and not detection.times_carry_offsets()
             require_zone(evidence.zone, name, must_be_proved=is_local)
-        require_country(evidence.country, rules, name)
+        require_country(evidence, rules, name)
         filled = evidence.filled if evidence.read >= ENOUGH_ROWS else frozenset(rules.headers)
         self._files.append(replace(rules, name=name, keeps_zeros=evidence.keeps_zeros, filled=filled))
         self._index.keep_file()

@@ -13,7 +13,7 @@ from importer.formats.language import Test
 from importer.formats.resaved import POINTED_ID
 from importer.prepare.damage import without_decimals
 from importer.prepare.evidence import add_evidence, conditions_on
-from importer.prepare.file_evidence import Endpoints, FileEvidence
+from importer.prepare.file_evidence import MOST_TEXTS, Endpoints, FileEvidence
 from importer.prepare.groups import INDEX_ROW, JOIN, LINES_PER_FILE, NO_START, Index, Keys, Rank, Rows
 from importer.prepare.hints import keyless_hint, value_hints
 from importer.prepare.keys import PLUS, UUID, call_id_of, call_keys, plain_keys, zeros_behind
@@ -22,6 +22,7 @@ from importer.prepare.starts import DECIDED, add_zone_evidence, known_starts, zo
 from importer.reading.chunks import Chunk
 from importer.reading.conditions import Coded, Conditions, Flags, joined
 from schemas.call import customer_schema, numbers_only
+from schemas.plans import SHORTEST_NUMBER, digits_in
 from schemas.vocabulary import ATTENDED_SINCE, PASSED_OVER, Direction, State
 
 SPOOLED_COLUMNS = dict.fromkeys(("file", "line", "slot"), pa.int64()) | {"rank": pa.uint8()}
@@ -89,7 +90,14 @@ class RowPreparer:
         evidence.read += len(chunk)
         empty = (self.rules.format.id_columns() & {*frame}) - evidence.filled
         evidence.filled |= {name for name in empty if (frame[name] != "").any()}
-        conditions = self._conditions(frame)
+        conditions = conditions_on(frame, self.rules)
+        if evidence.endpoints.rules and not self._is_second:
+            evidence.endpoints.add(conditions)
+            roles = evidence.endpoints.roles()
+            if roles != self.rules.extensions.roles:  # derived columns are made by what the rows prove, too
+                self.rules = replace(self.rules, extensions=replace(self.rules.extensions, roles=roles))
+                conditions = conditions_on(frame, self.rules)
+            evidence.first_roles = evidence.first_roles or [roles]
         if evidence.gaps is not None:
             evidence.gaps.add(known_starts(conditions, self.rules))
         kept_out = self._kept_out(frame, conditions)
@@ -112,27 +120,7 @@ class RowPreparer:
         if POINTED_ID in (self.rules.format.call.cut_id or ""):
             whole = without_decimals(frame[[*chunk.guessed.columns]], self.rules.format)
             self._index.add(self._misshapen(whole, shortest_id=1), np.empty(0, JOIN))
-        if self.rules.plan.all_rows:
-            return self._spooled(rows, chunk, frame.loc[kept_out])
-        evidence.skipped.update(frame["call.direction"][kept_out].tolist())
-        # The results list calls, contradictions and rows of no use even without those that are skipped.
-        rank = rows["call.rank"]
-        matters = rank.between(Rank.BUSY, Rank.NOANSWER) | rows["call.attended_since"] | (rows["call.slot"] < 0)
-        matters |= rank.isin([Rank.PROBLEM, Rank.UNDIRECTED])
-        return self._spooled(rows.loc[matters], chunk, frame.iloc[:0])
-
-    def _conditions(self, frame: pd.DataFrame) -> Conditions:
-        """Return the conditions on a chunk with its derived columns, made by what its rows prove too."""
-        conditions, endpoints = conditions_on(frame, self.rules), self.evidence.endpoints
-        if self._is_second or not endpoints.rules:
-            return conditions
-        endpoints.add(conditions)
-        roles = endpoints.roles()
-        if roles != self.rules.extensions.roles:
-            self.rules = replace(self.rules, extensions=replace(self.rules.extensions, roles=roles))
-            conditions = conditions_on(frame, self.rules)
-        self.evidence.first_roles = self.evidence.first_roles or [self.rules.extensions.roles]
-        return conditions
+        return self._spooled(rows, chunk, frame.loc[kept_out])
 
     def _kept_out(self, frame: pd.DataFrame, conditions: Conditions) -> Flags:
         """Return which rows are of no outgoing call, as far as the row itself shows.
@@ -201,7 +189,13 @@ class RowPreparer:
                 "is_invalid": some["call.outcome_rank"] == Rank.INVALID,
             }
         )
-        self.evidence.country.add(some[call.customer], rules.numbers)
+        national, international = self.evidence.national, self.evidence.international
+        if min(len(national), len(international)) < MOST_TEXTS:
+            for text in some[call.customer].unique().tolist():
+                kind = international if "+" in text else national
+                if len(kind) < MOST_TEXTS and len(digits_in(text)) >= SHORTEST_NUMBER:
+                    reading = rules.numbers.read(text)
+                    kind[text] = "" if reading.reason else reading.e164
         read = customer_schema(rules.numbers, rules.plain_numbers).validate(dialled)["customer_number"]
         rows["call.customer"] = read.reindex(rows.index, fill_value="")
         faults = read[(numbers_only(read) == "") & (some["call.problem"] == "")]
@@ -286,7 +280,15 @@ class RowPreparer:
         return index
 
     def _spooled(self, rows: pd.DataFrame, chunk: Chunk, kept_out: pd.DataFrame) -> pa.Table:
-        """Return the rows that the results may list, and those ``kept_out``, in the order of the file."""
+        """Return the rows that the results may list, and those ``kept_out``, in the order of the file.
+
+        Without those that are skipped they list calls, contradictions and rows of no use.
+        """
+        if not self.rules.plan.all_rows:
+            self.evidence.skipped.update(kept_out["call.direction"].tolist())
+            rank, kept_out = rows["call.rank"], kept_out.iloc[:0]
+            matters = rank.between(Rank.BUSY, Rank.NOANSWER) | rank.isin([Rank.PROBLEM, Rank.UNDIRECTED])
+            rows = rows.loc[matters | rows["call.attended_since"] | (rows["call.slot"] < 0)]
         call, since, in_no_group = self.rules.format.call, self.rules.plan.since, rows["call.slot"] < 0
         keyless = in_no_group & (rows["call.problem"] == "")
         # What stands in no group is rejected; the others get their window when their calls are decided.

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from importer.formats.dates import column_layouts
-from importer.formats.language import ZONE_SOURCES, TimeSpec
+from importer.formats.language import ZONE_SOURCES
 from importer.prepare.damage import has_id_without
 from importer.prepare.groups import Rank
 from importer.prepare.hints import add_faults, quoted
@@ -97,6 +97,7 @@ def _write_back(rows: pd.DataFrame, other: pd.Series, rules: Rules) -> None:
 
     Keys and the contents of rows are made of these texts: the same call has them in every export, with and without
     fraction or offset. Where no zone is known and the key is made of the local time, the row has a problem.
+    Seconds of zero are left out where the format's first layout has none.
     """
     spec = rules.format.time
     names = rows.loc[other, spec.zone_column] if spec.zone_column else pd.Series("", index=rows.index[other])
@@ -104,6 +105,8 @@ def _write_back(rows: pd.DataFrame, other: pd.Series, rules: Rules) -> None:
         rows.loc[other, column] = rows.loc[other, column].str.replace(WITH_FRACTION, r"\1", regex=True)
     if spec.formats[0] in SPECIAL_FORMATS:
         return
+    short = spec.formats[0]
+    exact = next((each for each in spec.formats if "%S" in each), short)
     for name in names.unique().tolist():
         some = rows.loc[names.index[names == name]]
         zone = _zone(rules, name)
@@ -113,23 +116,14 @@ def _write_back(rows: pd.DataFrame, other: pd.Series, rules: Rules) -> None:
         bare = some[[*spec.columns]].apply(lambda each: each.str.replace(WITH_OFFSET, r"\1", regex=True))
         read = times.read_times(texts_of(bare, spec.columns), rules.time_formats, zone)
         is_same = read["is_own"] & (read["utc"] == some["call.start_time"])
-        written = bare[is_same] if is_same.any() else bare.iloc[:0]
-        if not is_same.all():
-            written = pd.concat([written, _local_texts(some.loc[~is_same, "call.start_time"], zone, spec)])
-        rows.loc[written.index, [*spec.columns]] = written
-
-
-def _local_texts(starts: pd.Series, zone: str, spec: TimeSpec) -> pd.DataFrame:
-    """Return starts as the format writes them, by column; without seconds where its first layout has none."""
-    layouts = [each for each in spec.formats if each not in SPECIAL_FORMATS]
-    exact = next((each for each in layouts if "%S" in each), layouts[0])
-    is_short = (starts.dt.second == 0).to_numpy() & (layouts[0] != exact)
-    written = []
-    for layout, some in ((exact, starts[~is_short]), (layouts[0], starts[is_short])):
-        parts = column_layouts((layout,), len(spec.columns))
-        texts = [times.written_times(some, zone, part) for (part,) in parts]
-        written.append(pd.DataFrame(dict(zip(spec.columns, texts, strict=True)), index=some.index))
-    return pd.concat(written)
+        written, starts = [bare[is_same]], some.loc[~is_same, "call.start_time"]
+        is_short = (starts.dt.second == 0).to_numpy() & (short != exact)
+        for layout, anew in ((exact, starts[~is_short]), (short, starts[is_short])):
+            layouts = zip(spec.columns, column_layouts((layout,), len(spec.columns)), strict=True)
+            texts = {column: times.written_times(anew, zone, own) for column, (own,) in layouts}
+            written.append(pd.DataFrame(texts, index=anew.index))
+        found = pd.concat([each for each in written if len(each)])
+        rows.loc[found.index, [*spec.columns]] = found
 
 
 def _require_zone(rows: pd.DataFrame, some: pd.DataFrame, rules: Rules) -> None:

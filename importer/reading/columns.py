@@ -70,9 +70,7 @@ def text_frame(records: Records, detection: Detection, left_out: Collection[int]
     for name in detection.grouped:
         texts = [ungrouped(each) for each in cells[positions[name]].to_pylist()]
         cells[positions[name]] = pa.array(texts, type=pa.large_string())
-    for name, nothing in _words_for_nothing(detection.format).items():
-        if name in positions:
-            cells[positions[name]] = _emptied(cells[positions[name]], nothing)
+    _empty_words_for_nothing(cells, positions, detection.format)
     index = pd.Index(kept)
     cleaned = {place: text_series(column, index) for place, column in cells.items()}
     lacking = pd.Series("", index=index, dtype="str")
@@ -84,8 +82,14 @@ def text_frame(records: Records, detection: Detection, left_out: Collection[int]
     return pd.DataFrame(columns | {place: cleaned[place] for place in surplus}, index=index)
 
 
-def _words_for_nothing(cdr_format: CdrFormat) -> dict[str, str]:
-    """Return for columns that may be empty the pattern of the words that programs write in place of nothing."""
+def _empty_words_for_nothing(
+    cells: dict[int, pa.Array], positions: Mapping[str, int], cdr_format: CdrFormat
+) -> None:
+    """Empty the cells of words that programs write in place of nothing, in columns that may be empty.
+
+    Nearly all cells are told in a tenth of the time: a time begins with its year, no such word with a digit but 0,
+    and those of an id that have more than nine letters begin with a dash or 0.
+    """
     call, origins = cdr_format.call, cdr_format.origins
     nothing = dict.fromkeys((*cdr_format.origins_of_ids(), *cdr_format.columns_tested_for_emptiness()), NO_ID)
     lone = [*(names[0] for names in call.id if len(names) == 1), *filter(None, [call.zohouser])]
@@ -93,27 +97,20 @@ def _words_for_nothing(cdr_format: CdrFormat) -> dict[str, str]:
     if call.answer_time:  # else it is attended
         no_time = NO_DATE_TIME if len(cdr_format.time.columns) == 1 else NO_TIME
         nothing |= dict.fromkeys(origins(call.answer_time), no_time)
-    return nothing
-
-
-def _emptied(cells: pa.Array, nothing: str) -> pa.Array:
-    """Return cells without the words that stand for nothing.
-
-    Nearly all cells are told in a tenth of the time: a time begins with its year, no such word with a digit but 0,
-    and those of an id that have more than nine letters begin with a dash or 0.
-    """
-    firsts, _, lengths = _edges(cells)
-    if nothing in (NO_ID, NO_LONE_ID):
-        may_be = (firsts < ord("1")) | (firsts > 127) | ((firsts > ord("9")) & (lengths <= 9))
-    else:
-        may_be = ~np.asarray(pc.starts_with(cells, "20").to_numpy(zero_copy_only=False), dtype=np.bool_)
-    places = np.flatnonzero(may_be & (lengths > 0))
-    if len(places):
-        found = pc.match_substring_regex(cells.take(pa.array(places)), f"^(?:{nothing})$")
-        may_be[:] = False
-        may_be[places] = found
-        cells = pc.if_else(pa.array(may_be), "", cells) if may_be.any() else cells
-    return cells
+    for name, words in nothing.items():
+        if name not in positions:
+            continue
+        column = cells[positions[name]]
+        firsts, _, lengths = _edges(column)
+        if words in (NO_ID, NO_LONE_ID):
+            may_be = (firsts < ord("1")) | (firsts > 127) | ((firsts > ord("9")) & (lengths <= 9))
+        else:
+            may_be = ~np.asarray(pc.starts_with(column, "20").to_numpy(zero_copy_only=False), dtype=np.bool_)
+        places = np.flatnonzero(may_be & (lengths > 0))
+        is_word = np.zeros(len(column), dtype=np.bool_)
+        is_word[places] = pc.match_substring_regex(column.take(pa.array(places)), f"^(?:{words})$")
+        if is_word.any():
+            cells[positions[name]] = pc.if_else(pa.array(is_word), "", column)
 
 
 def _parsed(text: bytes, width: int, wanted: list[int], detection: Detection) -> pd.DataFrame:

@@ -106,7 +106,7 @@ class Extensions:
 
 @dataclass(frozen=True)
 class Coded:
-    """A text column as its distinct values (a few may be equal) and the place of each row's value among them."""
+    """A text column as its distinct values (some may be equal) and the place of each row's value among them."""
 
     values: pd.Series
     codes: Places
@@ -138,11 +138,6 @@ class Coded:
     def text(self, index: pd.Index) -> pd.Series:
         """Return the cells row by row."""
         return self.values.take(self.codes).set_axis(index)
-
-    def with_values(self, values: pd.Series) -> Self:
-        """Return the column with other values in the places of its own."""
-        other = self.of(values)
-        return type(self)(other.values, other.codes[self.codes])
 
 
 @dataclass(eq=False)
@@ -195,14 +190,10 @@ class Conditions:
                 self._coded[name] = Coded.empty(len(self.frame))
         return self._coded[name]
 
-    def text(self, name: str) -> pd.Series:
-        """Return a column as text, row by row."""
-        return self.column(name).text(self.frame.index)
-
     def with_texts(self, names: Iterable[str]) -> pd.DataFrame:
         """Return the frame, to which these derived columns are added as text."""
         for name in names:
-            self.frame[name] = self.text(name)
+            self.frame[name] = self.column(name).text(self.frame.index)
         return self.frame
 
     def value(self, source: Source, rows: Flags | None = None) -> Coded:
@@ -212,15 +203,13 @@ class Conditions:
             rows = wanted if rows is None else wanted & rows
             if not rows.any():
                 return Coded.empty(len(self.frame))
-        found = self._extracted(source.column, source.extract, rows)
-        index = self.frame.index
-        if source.country_code is not None:
-            found = Coded.of(_with_country_code(found.text(index), self.text(source.country_code)))
-        if source.end_of is not None:
-            found = Coded.of(_ends_of(found.text(index), self.text(source.end_of)))
+        found, index = self._extracted(source.column, source.extract, rows), self.frame.index
+        for beside, put_together in ((source.country_code, _with_country_code), (source.end_of, _ends_of)):
+            if beside is not None:
+                found = Coded.of(put_together(found.text(index), self.column(beside).text(index)))
         if source.agent and self.lists is not None:  # it counts where the agents file lists it
             listed = [text if self.lists(text) else "" for text in found.values]
-            found = found.with_values(pd.Series(listed, dtype=_TEXT))
+            found = Coded(pd.Series(listed, dtype=_TEXT), found.codes)
         if not source.when or rows is None:
             return found
         values = pd.concat([found.values, _NOTHING], ignore_index=True)
@@ -301,7 +290,8 @@ class Conditions:
             coded = self.column(column)
         wanted = None if rows is None else np.flatnonzero(coded.among(rows))
         if wanted is None or 2 * len(wanted) > len(coded.values):
-            return coded.with_values(extracted(coded.values, pattern))
+            found = Coded.of(extracted(coded.values, pattern))
+            return Coded(found.values, found.codes[coded.codes])
         found = Coded.of(extracted(coded.values.iloc[wanted], pattern))
         codes = np.full(len(coded.values), len(found.values))
         codes[wanted] = found.codes

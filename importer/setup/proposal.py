@@ -18,7 +18,7 @@ from importer.prepare.file_evidence import (
     LEAST_TEXTS,
     MOST_WRITTEN,
     NEARLY_ALL,
-    CountryEvidence,
+    FileEvidence,
     missing_trunk_prefix,
     shown_roles,
 )
@@ -77,7 +77,7 @@ def seen_in(export: Path, settings: Settings) -> Seen:
     starts = of_state["start"][of_state["start"] != NO_START]
     days, took = len(np.unique(starts // 86_400)), settings.rate.seconds_for(calls, is_burst=settings.burst)
     missed = f"{counted(calls, 'unattended call')} of {counted(days, 'day')}, those rejected included"
-    country, prefix = _country(found, part.evidence.country, likely)
+    country, prefix = _country(found, part.evidence, likely)
     proposals = {
         "format": (found.format.name, f"{counted(part.evidence.read, 'row')} of {found.format.title}"),
         "timezone": zone,
@@ -110,7 +110,7 @@ def _zone(found: Detection, evidence: ZoneEvidence | None) -> tuple[tuple[str, s
 
 
 def _country(
-    found: Detection, evidence: CountryEvidence, zones: Sequence[str]
+    found: Detection, evidence: FileEvidence, zones: Sequence[str]
 ) -> tuple[tuple[str, str], tuple[str, str]]:
     """Propose the one region of which nearly all national numbers are, and what is dialled in front of them."""
     plain = found.format.numbers.plain_digits
