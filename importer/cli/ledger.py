@@ -170,7 +170,6 @@ def report_command(
 
 
 def _write_history(settings: Settings, path: Path, *, force: bool, shown_ledger: str) -> None:
-    """Write the page of the ledger's history."""
     from importer.ledger.reader import open_reader
     from importer.pipeline.inputs import check_apart
     from importer.report.data import history_report

@@ -1,8 +1,4 @@
-"""The input of a run: files to rows, rows to calls in the ledger, rows to mend. It alone loads pandas.
-
-An input that is too old, has too few rows, or hours from which no row came, is imported all the same, so that
-nothing is lost, and the run ends with 66.
-"""
+"""The input of a run: files to rows, rows to calls in the ledger, rows to mend. It alone loads pandas."""
 
 import gc
 import os

@@ -234,7 +234,6 @@ class Service:
         return Response(200, {"access_token": token, **more})
 
     def _users_page(self, request: Request) -> Response:
-        """List the users page by page."""
         query, numbers = _first_values(request.query), dict[str, int]()
         for name, default, most in (("page", 1, 10**6), ("perPage", USERS_PER_PAGE, MOST_USERS_PER_PAGE)):
             text = query.get(name, str(default))
