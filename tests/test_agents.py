@@ -37,19 +37,11 @@ def book(tmp_path: Path) -> AgentBook:
     return _load(tmp_path, HEADER + ANN + BEN)
 
 
-@table(
-    "named", ["101", "+12125550101", "2125550101", "(212) 555-0101", "ANN.LEE@example.com", "ann lee", " Ann Lee "]
-)
-def test_agent_is_found_by_any_key(named: str, book: AgentBook) -> None:
-    """Extension, number in any spelling, e-mail and name lead to the agent."""
-    assert book.find((named,), NUMBERS, EXTENSIONS) == Agent("+12125550101", "501")
-
-
 @table(("candidates", "number", "zohouser"), CASES["decisions"])
 def test_agents_file_decides_before_numbers_and_the_default(
     candidates: tuple[str, ...], number: str, zohouser: str, book: AgentBook
 ) -> None:
-    """The first name that the file knows decides; else a number, but not beside an extension; else the default."""
+    """The first name the file knows by any key decides; else a number, not beside an extension; else defaults."""
     assert book.find(candidates, NUMBERS, EXTENSIONS) == Agent(number, zohouser)
 
 

@@ -85,18 +85,7 @@ def test_seconds_of(seconds: float, texts: tuple[str, ...]) -> None:
     assert seconds_of(_column(*texts)).tolist() == [pytest.approx(seconds, nan_ok=True)] * len(texts)
 
 
-@table(
-    ("cell", "other", "taken"),
-    [
-        ("07700900142", "907700900142", "07700900142"),
-        ("07700900142", "07700900142", ""),
-        ("907700900142", "07700900142", ""),
-        ("07700900142", "907700900143", ""),
-        ("", "907700900142", ""),
-        ("142", "", ""),
-        ("\u0665", "9\u0665", "\u0665"),
-    ],
-)
+@table(("cell", "other", "taken"), CASES["ends"])
 def test_end_of(cell: str, other: str, taken: str) -> None:
     """A value that must end another cell is kept where that cell has something before it."""
     frame = pd.DataFrame({"cell": _column(cell, "x"), "other": _column(other, "y")})

@@ -393,23 +393,14 @@ def test_login_by_environment(
 # --- auth check -----------------------------------------------------------------------------------------------
 
 
-@table(
-    ("fault", "code", "words"),
-    [
-        (Fault.refusal("OAUTH_SCOPE_MISMATCH", 401), ExitCode.NOT_PERMITTED, "auth login"),
-        (Fault.refusal("PBX_NOT_INTEGRATED", 401), ExitCode.NOT_PERMITTED, "Enable the PhoneBridge integration"),
-        (Fault.refusal("PROVIDER_NOT_REGISTERED"), ExitCode.NOT_PERMITTED, "registered PhoneBridge provider"),
-        (NO_PERMISSION, ExitCode.NOT_PERMITTED, "PhoneBridge rights"),
-        (Fault.refusal("DIFFERENT_PROVIDER_ALREADY_ENABLED", 403), ExitCode.NOT_PERMITTED, "Disable the other"),
-        (Fault.throttle(), ExitCode.TRY_LATER, "Wait a while"),
-    ],
-)
-def test_check_finds(program: Program, account: Simulator, fault: Fault, code: ExitCode, words: str) -> None:
+@table(("refusal", "status", "code", "words"), CASES["found"])
+def test_check_finds(
+    program: Program, account: Simulator, refusal: str, status: int, code: int, words: str
+) -> None:
     """What stands against notifying calls is named, with what to do."""
-    account.script(fault)
+    account.script(Fault.refusal(refusal, status))
     ran = program("auth", "check")
-    assert (ran.code, account.accepted) == (code, ())
-    assert words in ran.stderr
+    assert (ran.code, account.accepted, words in ran.stderr) == (code, (), True), ran.stderr
 
 
 def test_check_behind_the_cache(program: Program, account: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,24 +192,10 @@ def test_judging_never_raises(status: int, body: bytes, headers: dict[str, str])
 
 STATE_OF = {"taken": "accepted", "refused": "refused", "unknown": "uncertain", "not_applied": "pending"}
 CODE_OF_STATE = {"accepted": 0, "refused": 3, "uncertain": 4}
-SENT_AS_THEY_ARE = [
-    *product((200,), ("documented success", "success in capitals", "unknown code", "page", "nothing", "cut")),
-    *product((201, 202), ("documented success", "page")),
-    *product((203, 301, 302, 303, 304), ("page",)),
-    *product((307, 308), ("documented success", "page")),
-    *product((400, 403, 404, 413), ("documented success", "unknown code", "page")),
-    *product((405, 407, 409, 411, 417, 426, 501), ("page",)),
-    *product((500, 503, 504), ("page", "documented success")),
-    (200, "success with something behind it"),
-    (200, "a key twice"),
-    (200, "oversized"),
-    (200, "encoded"),
-]
-"""Answers played over the wire; those that are waited or tried again for are played in test_service.py."""
 
 
 @pytest.mark.fault(73, 81, 82, 83)
-@pytest.mark.parametrize(("status", "name"), SENT_AS_THEY_ARE)
+@pytest.mark.parametrize(("status", "name"), [each for sent in CASES["sent"] for each in product(*sent)])
 def test_over_the_wire(night: Night, status: int, name: str) -> None:
     """An answer from a socket puts the call where the table says, with one post, one row, and the exit code."""
     column, body = BODIES[name]

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from conftest import table
+from conftest import cases, table
 from judge.answers import Meaning, meaning_of
 from judge.checker import violations
 from judge.history import Death, Held, History, Post, Record, Results, Row
@@ -23,25 +23,6 @@ def history(state: str, *answers: Meaning | None, reason: str = "", said: str = 
 
 HONEST = {
     "nothing at all": History(),
-    "never sent": history("pending"),
-    "accepted": history("accepted", TAKEN),
-    "throttled, then accepted": history("accepted", NOT_APPLIED, TAKEN),
-    "throttled": history("pending", NOT_APPLIED),
-    "refused": history("refused", REFUSED),
-    "refused, retried": history("accepted", REFUSED, TAKEN, said="retry"),
-    "refused, mended": history("pending", REFUSED, said="new_content"),
-    "answer lost": history("uncertain", NOTHING, reason="reset"),
-    "answer lost, sent": history("accepted", NOTHING, said="sent"),
-    "answer lost, not sent": history("pending", NOTHING, said="not_sent"),
-    "answer lost, closed": history("closed", NOTHING, said="close"),
-    "sent twice on a word": history("accepted", NOTHING, TAKEN, said="resend"),
-    "accepted, purged": history("", TAKEN, said="purged"),
-    "refused again by a backup": history("refused", REFUSED, TAKEN, said="retry restored"),
-    "accepted, doubted by a backup": history("uncertain", TAKEN, reason="restored", said="restored"),
-    "throttled, forgotten": history("closed", NOT_APPLIED, said="forgotten"),
-    "throttled, then attended": history("closed", NOT_APPLIED, said="attended"),
-    "accepted, then attended": history("accepted", TAKEN, said="attended corrected"),
-    "attended, doubted by a backup": history("accepted", NOT_APPLIED, None, TAKEN, said="attended restored"),
     "killed after the answer": replace(history("uncertain", TAKEN, reason="crash"), deaths=(Death(1.5),)),
     "killed before the first byte": replace(history("uncertain", reason="crash"), deaths=(Death(1.5),)),
     "killed, not recovered": replace(history("sending", TAKEN), is_recovered=False),
@@ -50,29 +31,8 @@ HONEST = {
 KEPT = {"a": Held("a", "accepted")}
 LEFT_UNCERTAIN = replace(history("uncertain", NOTHING, reason="reset"), left_uncertain=((4, 1), (3, 1)))
 BROKEN = {
-    "sent again after success": ((1, 2), history("accepted", TAKEN, TAKEN)),
-    "sent again, answer lost": ((1,), history("uncertain", NOTHING, NOTHING, reason="reset")),
-    "sent again after a refusal": ((1,), history("refused", REFUSED, REFUSED)),
-    "sent once more than said": ((1,), history("uncertain", NOTHING, NOTHING, NOTHING, said="resend")),
-    "sent after it was closed": ((1, 1), history("closed", NOTHING, NOTHING, said="close")),
-    "sent after it was forgotten": ((1,), history("closed", NOT_APPLIED, NOT_APPLIED, said="forgotten")),
-    "sent after it was attended": ((1,), history("accepted", NOT_APPLIED, TAKEN, said="attended")),
-    "sent after it was corrected": ((1, 1, 2), history("accepted", TAKEN, TAKEN, said="corrected")),
     "as if nobody were needed": ((7,), LEFT_UNCERTAIN),
-    "pending after a backup": ((3,), history("pending", TAKEN, said="restored")),
-    "accepted out of nothing": ((2,), history("accepted")),
-    "accepted after a throttle": ((2,), history("accepted", NOT_APPLIED)),
-    "closed by nobody": ((2,), history("closed")),
-    "pending after success": ((3,), history("pending", TAKEN)),
-    "in flight after the end": ((3,), history("sending")),
-    "refused after a throttle": ((4,), history("refused", NOT_APPLIED)),
-    "accepted after a lost answer": ((5,), history("accepted", NOTHING)),
-    "pending after a lost answer": ((5,), history("pending", NOTHING)),
-    "refused after a lost answer": ((5,), history("refused", NOTHING)),
-    "sent and forgotten": ((6,), history("", TAKEN)),
     "taken in and forgotten": ((6,), History(staged=frozenset({"a"}))),
-    "uncertain for no reason": ((7, 7), history("uncertain", TAKEN, reason="reset")),
-    "more uncertain than kills": ((7,), history("uncertain", reason="crash")),
     "damaged": ((8,), History(integrity="row 3 missing")),
     "payload of an open call lost": ((8,), History(ledger={"a": Held("a", "pending", "", has_payload=False)})),
     "payload of a settled call kept": ((8,), replace(history("accepted", TAKEN), ledger=KEPT)),
@@ -83,7 +43,13 @@ BROKEN = {
 }
 
 
-@table(("rules", "told"), [*(((), each) for each in HONEST.values()), *BROKEN.values()])
+IN_WORDS = [
+    (rules, history(state, *(Meaning(each) if each else None for each in answers), reason=reason, said=said))
+    for rules, state, answers, reason, said in cases("checker")["histories"]
+]
+
+
+@table(("rules", "told"), [*(((), each) for each in HONEST.values()), *BROKEN.values(), *IN_WORDS])
 def test_history(rules: tuple[int | str, ...], told: History) -> None:
     """What delivery promises is no breach; a history that breaks one rule is told under that rule and no other."""
     assert [sentence.split(":")[0].removeprefix("rule ") for sentence in violations(told)] == [*map(str, rules)]
