@@ -104,6 +104,13 @@ def _detection(path: Path, *formats: CdrFormat) -> Detection:
     return found
 
 
+def detected_as(path: Path, cdr_format: CdrFormat, **options: Any) -> Detection:
+    """Return how a file is to be read in this format."""
+    found = detect(path, [cdr_format], Settings(format=cdr_format.name, **options))
+    assert isinstance(found, Detection)
+    return found
+
+
 @cache
 def _sample_detection(path: Path) -> Detection:
     return _detection(path, catalogue().formats[path.parent.name])

@@ -9,9 +9,7 @@ import pytest
 
 from importer.prepare.agents import AgentBook
 from importer.prepare.file_evidence import shown_roles
-from importer.prepare.plan import PolicyBook
-from importer.settings.options import PolicyChoices
-from samples import INPUTS, Result, detected, plan_for, prepared, prepared_text, sample_name
+from samples import INPUTS, Result, detected, plan_for, prepared, sample_name
 from schemas.vocabulary import Role
 
 FAMILIES = ("asterisk-csv", "freepbx", "issabel", "freeswitch-csv", "freeswitch-sql", "3cx-", "yeastar-")
@@ -108,15 +106,6 @@ def test_order_of_proofs_does_not_matter(tmp_path: Path) -> None:
             plan = plan_for(found.format.name, agents=agents, chunk_rows=chunk_rows, timezone="UTC")
             results.append(prepared([found], plan).content())
         assert results[0] == results[1], case
-
-
-def test_operator_says_what_a_file_cannot_prove(tmp_path: Path) -> None:
-    """`--extensions` and `--trunks` settle what was rejected, for one format in the configuration too."""
-    text = (FIELD / "issabel-long-extension" / "in.csv").read_text(encoding="utf-8")
-    for choice in (PolicyChoices(trunks="40001"), PolicyChoices(extensions="reception|[0-9]{3}|2125550142")):
-        book = PolicyBook(configured={"issabel": choice})
-        result = prepared_text(tmp_path, text, agents=AgentBook(default_number="+12125550199"), policies=book)
-        assert result.outcomes() == ["internal", "incoming"], choice
 
 
 def test_shown_roles() -> None:

@@ -98,14 +98,6 @@ def test_wrong_policy_is_refused_with_its_key(text: str, place: str, rule: str, 
     assert rule in caught.value.hint
 
 
-def test_policies_for_a_format_that_is_not_there_are_refused(program: Program, tmp_path: Path) -> None:
-    """A typo in the name of a format must not leave its calls to another policy in silence."""
-    path = config(tmp_path, '[policies.twillio]\nvoicemail = "attended"\n')
-    ran = program("check", "--config", path, SAMPLES / "callnotify" / "day.csv", "--results", tmp_path / "r.csv")
-    assert ran.code == 78
-    assert "[policies.twillio]: there is no format" in ran.stderr
-
-
 def test_formats_shows_the_policies_in_force(program: Program, tmp_path: Path) -> None:
     """`formats NAME` tells each policy with its value and who says so, in 80 columns."""
     path = config(tmp_path, 'voicemail = "attended"\n[policies.twilio]\ncancelled-unknown = "skip"\n')

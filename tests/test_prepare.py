@@ -10,18 +10,15 @@ import pytest
 from conftest import SAMPLES, call_row, cases, table, write_export
 from importer.errors import InputUnusableError
 from importer.prepare.keys import call_id_of
-from importer.prepare.plan import PolicyBook
 from importer.prepare.preparation import Preparation
 from importer.reading.chunks import CHUNK_ROWS
-from importer.records import Call, ResultRow
-from importer.settings.options import PolicyChoices
+from importer.records import ResultRow
 from samples import (
     INPUTS,
     as_it_is,
     catalogue,
     detected,
     for_each,
-    only_calls,
     plan_for,
     prepared,
     prepared_text,
@@ -97,15 +94,6 @@ def test_damaged_file_leaves_nothing_of_itself(tmp_path: Path) -> None:
         assert (preparation.rows, preparation.skipped, listed) == (alone.rows, alone.skipped, alone.listed)
 
 
-def test_outside_prefix_is_no_part_of_dialling_for_agents(tmp_path: Path) -> None:
-    """The number under which an agent calls is never dialled: what is dialled for a line stays in it."""
-    row = "2026/03/02 09:14:07,00:00:00,32,00493023125000,O,0030 23125001,,,0,1,0,T777,X,T9001,LINE 5.1,0,0,,,"
-    chosen = PolicyBook(PolicyChoices(outside_prefix=("0",)))
-    found = prepared_text(tmp_path, f"{row}\n", country="DE", policies=chosen).listed[0]
-    assert isinstance(found, Call)
-    assert (found.agent_number, found.customer_number) == ("+493023125000", "+493023125001")
-
-
 @pytest.mark.parametrize(("site", "source_id", "key", "call_id"), CASES["ids"])
 def test_call_id_is_the_same_for_ever(site: str, source_id: str, key: str, call_id: str) -> None:
     """An id once given never changes: it is the key of the ledger and of what the API got."""
@@ -124,22 +112,3 @@ def test_table_gives_the_same_with_and_without_header(name: str, tmp_path: Path)
         other = f"{header}\n{text}"
     assert prepared_text(tmp_path, other).content() == as_it_is(path).content()
     assert bool(as_sampled.header) is not bool(detected(tmp_path / "export.csv").header)
-
-
-def test_row_of_another_shape_makes_its_call_unclear(tmp_path: Path) -> None:
-    """It may be the row that was attended: a call is found by its id in what is left of a row, from either end."""
-    lines = (SAMPLES / "asterisk-csv" / "day.csv").read_text(encoding="utf-8").splitlines()
-    first, second = (line for line in lines if '"1772462460.66"' in line)
-    others = only_calls(SAMPLES / "asterisk-csv" / "day.csv")
-    others = [line.rstrip() for line in others if line.rstrip() not in (first, second)]
-    busy, answered = first.replace("FAILED", "BUSY"), second.replace("NO ANSWER", "ANSWERED")
-    for broken, reason in (
-        (answered.removeprefix('"",'), "wrong_cell_count"),
-        (answered.replace('"102"', '"10","2"', 1), "wrong_cell_count"),  # the last cell is empty
-        ("\0\0\0" + answered, "control_character"),
-    ):
-        for row_id, expected in (("1772462460.66", "unclear_call"), ("1772462461.67", "call")):
-            text = "\n".join([*others, busy, broken.replace("1772462460.66", row_id), ""])
-            assert prepared_text(tmp_path, text).outcomes()[-2:] == [expected, reason]
-    unfinished = answered.removesuffix(',""')
-    assert prepared_text(tmp_path, "\n".join([busy, *others, unfinished])).outcomes()[-1] == "unfinished_row"

@@ -29,6 +29,7 @@ from importer.reading.chunks import (
 from importer.reading.columns import clean_columns
 from importer.reading.scanning import OPEN_RECORD_BYTES, scan
 from importer.settings.options import Settings
+from samples import detected_as
 
 CASES = cases("reading")
 
@@ -65,11 +66,9 @@ def _format(empty_words: tuple[str, ...] = (), *, asks_empty: bool = False, **fi
     )
 
 
-def _detected(path: Path, content: str | bytes, cdr_format: CdrFormat, **overrides: str) -> Detection:
+def _detected(path: Path, content: str | bytes, cdr_format: CdrFormat) -> Detection:
     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-    detection = detect(path, [cdr_format], Settings(format=cdr_format.name, **overrides))
-    assert isinstance(detection, Detection)
-    return detection
+    return detected_as(path, cdr_format)
 
 
 def _read(detection: Detection, chunk_rows: int = 100_000, block_bytes: int = 1 << 20) -> Read:
@@ -517,15 +516,7 @@ def test_line_that_is_no_row(tmp_path: Path, line: str) -> None:
     assert _fates(tmp_path, f"{HEADER}{line}\n{ROW}{line}\n{ROW}{line}") == {3: "row", 5: "row"}
 
 
-@table(
-    ("fate", "lines"),
-    [
-        # What has a number or a time, or another word, is a row; it may have dashes or a column's name in it.
-        ("row", ("Total,+442079460000,", "Total,,2026-03-02 09:14:07", "Tom,,", "Totally,,")),
-        ("row", ("--,+442079460000,2026", "Caller,+442079460000,2026", "Caller,Called,2026")),
-        ("wrong_cell_count", ("(020) 7946", "(2 rows 3)", "2 rows", "2 men affected", "-", "Mysql", "Caller,x")),
-    ],
-)
+@table(("fate", "lines"), CASES["resembling"])
 def test_line_that_resembles_such(tmp_path: Path, fate: str, lines: tuple[str, ...]) -> None:
     """What only resembles such a line is a row, or a bad one."""
     for line in lines:
@@ -556,12 +547,6 @@ def test_rows_above_a_header_with_another_delimiter(tmp_path: Path, above: str) 
     proved = _format().model_copy(update={"detect": Detect(patterns={"begun": r"\d{4}-.*"})})
     with pytest.raises(InputUnusableError, match=r"export\.csv: a header stands .* another delimiter"):
         detect(path, [proved], Settings())
-
-
-def test_cells_between_apostrophes(tmp_path: Path) -> None:
-    """They are refused: each cell would begin and end with one, and no word be known."""
-    with pytest.raises(InputUnusableError, match="between apostrophes"):
-        _read_text(tmp_path, "'Caller','Called','Begun'\n'105','106','2026-03-02 09:14:07'\n")
 
 
 def test_rows_above_the_header(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from conftest import SAMPLES, table
+from conftest import SAMPLES, cases, table
 from importer.errors import InputUnusableError
 from importer.formats.catalogue import systems_of
 from importer.formats.dates import DateOrder, is_own, own_order, year_last
@@ -30,6 +30,7 @@ from samples import (
     catalogue,
     cells_of,
     detected,
+    detected_as,
     for_each,
     only_calls,
     plan_for,
@@ -45,14 +46,7 @@ from schemas.vocabulary import Outcome
 Rows = list[list[str]]
 Way = Callable[[Detection, Rows], bytes]
 
-ONE_ID = (
-    *("3cx-api 3cx-database", "3cx-api 3cx-web", "3cx-database 3cx-web", "aircall aircall-api"),
-    *("asterisk-csv freepbx", "asterisk-csv issabel", "asterisk-csv pbxware"),
-    *("freepbx issabel", "freepbx pbxware", "freeswitch-csv freeswitch-sql", "issabel pbxware"),
-    "zoom-phone zoom-phone-api",
-)
-"""Pairs of formats of one system that give the calls of these samples one id."""
-
+CASES = cases("resaved")
 FEW = ("callnotify/day.csv", "asterisk-csv/day.csv", "freeswitch-csv/day.csv", "3cx-cdr/day.csv")
 
 
@@ -189,9 +183,7 @@ def same_calls(folder: Path, path: Path, way: str) -> None:
     other.write_bytes(WAYS[way](found, cells_of(path)))
     encoding = "cp1252" if way == "cp1252" else None
     order = DateOrder.DAY_MONTH if way == "dates" else None
-    settings = Settings(format=found.format.name, encoding=encoding, date_order=order)
-    again = detect(other, [found.format], settings)
-    assert isinstance(again, Detection)
+    again = detected_as(other, found.format, encoding=encoding, date_order=order)
     if rows_read(again) != rows_read(found):
         assert prepared([again], plan_for(path.parent.name)).notified() == as_it_is(path).notified(), way
 
@@ -275,25 +267,12 @@ def test_words_for_nothing(tmp_path: Path, folder: str) -> None:
         if len(row) == found.field_count:
             row[:] = [cell or next(nothing.get(place, cycle([])), "") for place, cell in enumerate(row)]
     (tmp_path / "export").write_text(saved(rows), encoding="utf-8")
-    again = detect(tmp_path / "export", [found.format], Settings(format=found.format.name))
-    assert isinstance(again, Detection)
+    again = detected_as(tmp_path / "export", found.format)
     assert prepared([again], plan_for(folder)).notified() == as_it_is(path).notified()
 
 
 NO_CALLS = {"attended", "incoming", "internal", "other_leg", "agent_leg"}
-IN_NO_OTHER_COLUMN = {
-    ("callnotify", "type"): "incoming",
-    ("dialpad", "entry_point_call_id"): "other_leg",
-    ("dialpad-api", "entry_point_call_id"): "other_leg",
-    ("fusionpbx", "cc_side"): "internal",
-    ("goto-connect", "answer_time"): "attended",
-    ("infobip", "parent_id"): "other_leg",
-    ("vicidial", "carrier_dialstatus"): "other_leg",
-    ("vicidial", "carrier_dial_time"): "other_leg",
-    ("yeastar-p", "talk_duration"): "attended",
-}
-"""What only one optional column tells, as the notes of the format say: without it such a row may be a call. Of two
-attempts of VICIdial's carriers the other one is."""
+IN_NO_OTHER_COLUMN = {(name, column): outcome for name, column, outcome in CASES["untold"]}
 
 
 @pytest.mark.parametrize("path", for_each(INPUTS, {"dialpad/calls.csv"}))
@@ -321,13 +300,7 @@ def _by_line(folder: Path, path: Path, rows: Rows) -> list[tuple[int, str]]:
     return [(each.place.line, told) for each, told in zip(result.listed, result.outcomes(), strict=True)]
 
 
-WITH_COLUMNS_OF_IDS = {
-    *("3cx-database/day.csv", "aircall-api/calls.csv", "aircall/current.csv", "cucm/day.csv", "issabel/grid.csv"),
-    *("genesys-cloud/year-first.csv", "grandstream-csv/day.csv", "justcall-api/calls.csv", "ozonetel/api.csv"),
-    *("ringcentral-call-log/simple.csv", "switchvox/log.csv", "telnyx/report.csv", "vicidial-alternate/day.csv"),
-    "yeastar-p/day.csv",
-}
-WITH_IDS = [path for path in INPUTS if sample_name(path) in WITH_COLUMNS_OF_IDS]
+WITH_IDS = [path for path in INPUTS if sample_name(path) in CASES["with_ids"]]
 
 
 # In the normal run an id for which another stands in (3CX), and one of two columns with a key (VICIdial).
@@ -370,8 +343,7 @@ def test_formats_of_one_system(tmp_path: Path) -> None:
     systems, schemes = systems_of(catalogue().formats.values()), dict[str, tuple[str, ...]]()
     for path in INPUTS:
         if (name := path.parent.name) in systems.keys() - schemes.keys():
-            found = detect(path, [catalogue().formats[name]], Settings(format=name))
-            assert isinstance(found, Detection)
+            found = detected_as(path, catalogue().formats[name])
             with Preparation(catalogue().causes, plan_for(name)) as preparation:
                 rules = preparation._rules(found)
             schemes[name] = replace(rules, filled=frozenset(rules.headers)).id_scheme()
@@ -379,7 +351,7 @@ def test_formats_of_one_system(tmp_path: Path) -> None:
     create_ledger(tmp_path / "ledger.sqlite", now=CREATED)
     with opened(tmp_path / "ledger.sqlite") as ledger, ledger.staging(systems) as staging:
         for first, second in permutations(schemes, 2):
-            is_one_id = " ".join(sorted((first, second))) in ONE_ID
+            is_one_id = " ".join(sorted((first, second))) in CASES["one_id"]
             for seconds in (-61, -60, 0, 60, 61) if systems[first][0] == systems[second][0] else ():
                 site = f"{first} {second} {seconds}"  # of their own
                 known = replace(call(f"{site} a"), id_scheme=(site, *schemes[first][1:]))
@@ -405,16 +377,6 @@ def test_columns_of_ids_empty_in_single_rows(tmp_path: Path, name: str) -> None:
     plan, whole = plan_for(found.format.name), written(found, tmp_path / "whole", records)
     schemes = [[call.id_scheme for call in prepared(each, plan).calls()] for each in ([whole], exports)]
     assert {*schemes[0]} == {*schemes[1]} and len(schemes[1]) == len(kinds)
-
-
-@pytest.mark.parametrize("way", ["above", "below"])
-def test_lines_that_are_no_rows_do_not_choose_the_layout(tmp_path: Path, way: str) -> None:
-    """A table beside an export without header that has some rows without an id leaves the others their ids."""
-    path = SAMPLES / "asterisk-csv/clock-change.csv"
-    text, other = path.read_text(encoding="utf-8"), '"Agent","Calls"\n"Ann Lee","12"\n' * 3
-    (tmp_path / "export").write_text(other + text if way == "above" else text + other, encoding="utf-8")
-    result = prepared([detected(tmp_path / "export")], plan_for("asterisk-csv"))
-    assert result.notified() == as_it_is(path).notified()
 
 
 @pytest.mark.parametrize("name", ["dialpad/calls.csv", "yeastar-p/day.csv", "zoom-phone/logs.csv"])

@@ -27,7 +27,19 @@ from importer.formats.language import CdrFormat
 from importer.formats.sample import spilled
 from importer.reading.chunks import read_chunks
 from importer.settings.options import Settings
-from samples import INPUTS, OWN, catalogue, cells_of, content_of, detected, for_each, plan_for, prepared, rows_read
+from samples import (
+    INPUTS,
+    OWN,
+    catalogue,
+    cells_of,
+    content_of,
+    detected,
+    detected_as,
+    for_each,
+    plan_for,
+    prepared,
+    rows_read,
+)
 
 CASES = cases("tables")
 
@@ -81,8 +93,7 @@ def assert_same_outcomes(path: Path, expected: Path, of: Detection, higher: int 
     """Assert that a row of a file, so many lines ``higher``, has the outcome that it has in the expected one."""
     files = []
     for each, more in ((path, higher), (expected, 0)):
-        found = detect(each, [of.format], Settings(format=of.format.name))
-        assert isinstance(found, Detection)
+        found = detected_as(each, of.format)
         chunks = [*read_chunks(found)]
         lines = [
             line + more
@@ -326,6 +337,9 @@ def test_workbook_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 # JSON ---------------------------------------------------------------------------------------------------------
+ONE = {"id": "a1", "from": "+12125550101", "to": "+12125550142", "start_time": "2026-03-02", "state": "busy"}
+
+
 def json_lines(text: str | bytes, folder: Path) -> list[str]:
     """Return the CSV text of JSON, its first line the header."""
     path = folder / "export.json"
@@ -382,42 +396,40 @@ def test_json_of_a_day_without_calls(tmp_path: Path) -> None:
 
 def test_json_of_one_object(tmp_path: Path) -> None:
     """Of one object the calls are the list that a format fits, one deeper too, or itself with its own lists."""
-    one = {"id": "a1", "from": "+12125550101", "to": "+12125550142", "start_time": "2026-03-02", "state": "busy"}
     path = tmp_path / "export.json"
     for lines, value in (
-        (["a1"], {"legs": [{"leg": 1}], **one, "tags": [{"tag": 1}]}),
-        (["a1", "a2"], {"page": {"all": 1}, "_embedded": {"calls": [one, {**one, "id": "a2"}]}}),
-        (["a1"], {"errors": [{"code": 1}], "calls": [one]}),
-        (["a1"], {**one, "tags": []}),
+        (["a1"], {"legs": [{"leg": 1}], **ONE, "tags": [{"tag": 1}]}),
+        (["a1", "a2"], {"page": {"all": 1}, "_embedded": {"calls": [ONE, {**ONE, "id": "a2"}]}}),
+        (["a1"], {"errors": [{"code": 1}], "calls": [ONE]}),
+        (["a1"], {**ONE, "tags": []}),
     ):
         path.write_text(json.dumps(value), encoding="utf-8")
         found = detected(path)
         assert [cells[found.positions["id"]] for cells in found.sample] == lines
-    path.write_text(json.dumps({"calls": [one], "older": [one]}), encoding="utf-8")
+    path.write_text(json.dumps({"calls": [ONE], "older": [ONE]}), encoding="utf-8")
     assert "has calls in more than one list of objects | Save each list" in refusal(path)
 
 
 def test_json_of_pages(tmp_path: Path) -> None:
     """Pages and envelopes, in a list or one after the other, are read where they are no calls themselves."""
-    one = {"id": "a1", "from": "+12125550101", "to": "+12125550142", "start_time": "2026-03-02", "state": "busy"}
     path = tmp_path / "export.json"
-    first, last = {"calls": [one], "next": 2}, {"calls": [{**one, "id": "a2"}], "next": None}
+    first, last = {"calls": [ONE], "next": 2}, {"calls": [{**ONE, "id": "a2"}], "next": None}
     for ids, pages in (
         (["a1", "a2"], (first, last)),
         (["a1", "a2"], (first, {"calls": []}, last)),
         (["a1", "a2"], ({"data": first}, {"data": last})),
-        (["a1", "a3"], ({**one, "legs": [one]}, {**one, "id": "a3", "legs": []})),
+        (["a1", "a3"], ({**ONE, "legs": [ONE]}, {**ONE, "id": "a3", "legs": []})),
         (
             ["a1", "a2"],
-            ({"event": "end", "data": one}, {"event": "end", "data": {**one, "id": "a2", "legs": [one]}}),
+            ({"event": "end", "data": ONE}, {"event": "end", "data": {**ONE, "id": "a2", "legs": [ONE]}}),
         ),
-        (["a1"], ({"event": "end", "data": {**one, "contact": {"id": "c1"}}},)),
+        (["a1"], ({"event": "end", "data": {**ONE, "contact": {"id": "c1"}}},)),
     ):
         for text in (json.dumps(pages), "\n".join(map(json.dumps, pages)), json.dumps(pages, indent=1)):
             path.write_text(text, encoding="utf-8")
             found = detected(path)
             assert [cells[found.positions["id"]] for cells in found.sample] == ids
-    path.write_text(json.dumps({"calls": [one], "last": {**one, "id": "a9"}}), encoding="utf-8")
+    path.write_text(json.dumps({"calls": [ONE], "last": {**ONE, "id": "a9"}}), encoding="utf-8")
     assert len(detected(path).sample) == 1
     for fault in ({"error": "too many requests"}, {"calls": None}):
         path.write_text(json.dumps((first, fault)), encoding="utf-8")
@@ -426,9 +438,8 @@ def test_json_of_pages(tmp_path: Path) -> None:
 
 def test_json_of_pages_with_calls_in_two_places(tmp_path: Path) -> None:
     """A second list or object of calls is found on whatever page it begins."""
-    one = {"id": "a1", "from": "+12125550101", "to": "+12125550142", "start_time": "2026-03-02", "state": "busy"}
     path = tmp_path / "export.json"
-    for none, some in (([], [one]), (None, [one]), (None, one)):
+    for none, some in (([], [ONE]), (None, [ONE]), (None, ONE)):
         pages = {"answered": some, "missed": none}, {"answered": some, "missed": some}
         for first, last in (pages, ({"answered": some}, pages[1]), ({"data": pages[0]}, {"data": pages[1]})):
             if isinstance(some, dict) and "data" in first:
@@ -452,14 +463,13 @@ def test_objects_in_json_that_are_no_calls_are_not_copied(tmp_path: Path) -> Non
 
 def test_lists_in_json_of_a_known_format_are_not_looked_at(tmp_path: Path) -> None:
     """Whatever lists a call has, the objects themselves are the calls where their format is known."""
-    one = {"id": "a1", "from": "+12125550101", "to": "+12125550142", "start_time": "2026-03-02", "state": "busy"}
     path = tmp_path / "export.json"
     for more in (
         {"tags": [{"tag": 1}, "b"]},
         {"legs": [{"a": {"b": 1}, "a.b": 2}]},
         {f"list{number}": [{"a": 1}] for number in range(21)},
     ):
-        for text in (json.dumps([{**one, **more}, one]), json.dumps({**one, **more}) + "\n" + json.dumps(one)):
+        for text in (json.dumps([{**ONE, **more}, ONE]), json.dumps({**ONE, **more}) + "\n" + json.dumps(ONE)):
             path.write_text(text, encoding="utf-8")
             assert len(detected(path).sample) == 2
 
@@ -566,11 +576,8 @@ def printed_rows(folder: Path, text: str, block_bytes: int = 1 << 20, encoding: 
     """Return line and id of each row of a printed file, and the reasons of those that cannot be read."""
     path = folder / "export.txt"
     path.write_bytes(text.encode(encoding))
-    form = printed_format(folder)
-    found = detect(path, [form], Settings(format=form.name))
-    assert isinstance(found, Detection)
     rows: list[object] = []
-    for chunk in read_chunks(found, block_bytes=block_bytes):
+    for chunk in read_chunks(detected_as(path, printed_format(folder)), block_bytes=block_bytes):
         rows += zip(chunk.frame["call.line"], chunk.frame["id"], strict=True)
         assert {*chunk.frame["dialled"]} <= {"", "+12125550142"}
         rows += [(bad.line, bad.reason) for bad in chunk.bad]
