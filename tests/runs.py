@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
@@ -55,6 +55,12 @@ def imported(
     run = Run(settings, load_catalogue(), listener or Listener(), **own)  # type: ignore[arg-type]
     with at_steps(step) if step else nullcontext():
         return carry_out(run, [export], load_credentials(os.environ))
+
+
+def delivered(listener: Listener, options: Mapping[str, object], **own: object) -> RunSummary:
+    """Deliver what is pending by these options; ``own`` are fields of a run."""
+    run = Run(load_settings(options, os.environ), load_catalogue(), listener, **own)  # type: ignore[arg-type]
+    return carry_out(run, (), load_credentials(os.environ))
 
 
 def ledger_counts(folder: Path) -> dict[str, int]:

@@ -122,12 +122,6 @@ def test_what_import_would_refuse(
     assert (tmp_path / "checked.csv").exists() == (damage == "NOTHING")
 
 
-def test_only_when_named(tmp_path: Path, program: Program, account: Simulator) -> None:
-    """Without --ledger no ledger is looked at, whatever environment and config file name."""
-    export = write_export(tmp_path / "all.csv", [call_row(1)])
-    assert (program("check", export).code, (tmp_path / "ledger.sqlite").exists()) == (0, False)
-
-
 def test_other_format_of_the_system(program: Program, account: Simulator, tmp_path: Path) -> None:
     """`check` and `import` reject calls of a time that another format gave other ids, and take the later ones."""
     web, cdr = SAMPLES / "3cx-web/9-columns.csv", SAMPLES / "3cx-cdr/day.csv"

@@ -230,15 +230,7 @@ def test_folder(folder: Path) -> None:
     ]
 
 
-@table(
-    ("pattern", "names"),
-    [
-        ("*.csv", ["b.csv"]),
-        ("*", ["a.csv.gz", "b.csv"]),
-        ("?.csv*", ["a.csv.gz", "b.csv"]),
-        ("*/c.csv", ["older/c.csv"]),
-    ],
-)
+@table(("pattern", "names"), CASES["patterns"])
 def test_pattern(folder: Path, pattern: str, names: list[str]) -> None:
     """A pattern that no shell has replaced, as in a systemd unit, stands for the files it matches, sorted."""
     assert named_files([folder / pattern]).paths == tuple(folder / name for name in names)
@@ -260,16 +252,3 @@ def test_names(folder: Path) -> None:
     for name in ("none-*.csv", "empty"):
         found = named_files([folder / name, folder / "b.csv"])
         assert (found.paths, "no file" in found.problems[0].message) == ((folder / "b.csv",), True)
-
-
-def test_import_of_a_folder_twice(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """The results that the first run left in the folder are passed over by the second with a note."""
-    spool = tmp_path / "spool"
-    spool.mkdir()
-    for number in (1, 2):
-        write_export(spool / f"{number}.csv", [call_row(number)])
-    first = program("import", "--init-ledger", spool)
-    second = program("import", "--verbose", "--all-rows", spool)
-    assert (first.code, second.code, len(account.accepted)) == (0, 0, 2)
-    assert "is a results file of this program: passed over." in second.stderr
-    assert second.summary()["already_accepted"] == "2"

@@ -301,7 +301,7 @@ def test_sandbox_of_a_config_file(program: Program, tmp_path: Path) -> None:
 
 
 def test_check_needs_nothing_else(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two checks of a file write the same bytes, connect to nothing and leave nothing but the results."""
+    """Two checks write the same bytes, connect to nothing, leave results alone, and look at no ledger unasked."""
 
     def refuse(self: socket.socket, address: Any) -> None:
         raise AssertionError(f"tried to connect to {address}")

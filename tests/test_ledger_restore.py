@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import cases
-from importer.errors import ConfigurationError, LedgerError, UsageError
+from importer.errors import ConfigurationError, LedgerError
 from importer.ledger.beside import COMMITS_PER_TURN, FORGOTTEN, GENERATION, companion
 from importer.ledger.ledger import Ledger
 from importer.ledger.reader import open_reader
@@ -151,16 +151,6 @@ def test_new_ledger_beside_a_witness(path: Path) -> None:
     path.unlink()
     with pytest.raises(ConfigurationError, match="witness"):
         create_ledger(path, now=CREATED)
-
-
-def test_nothing_to_accept(path: Path) -> None:
-    """A ledger that was not restored is left as it is."""
-    with opened(path) as ledger:
-        take(ledger, call())
-    with restored(path) as ledger, pytest.raises(UsageError, match="nothing to accept"):
-        ledger.accept_restore([], complete=False)
-    with opened(path, LATER_RUN) as ledger:
-        assert ledger.counts()[PENDING] == 1
 
 
 @pytest.mark.parametrize(("before", "accepted", "complete", "state", "reason"), CASES["accepting"])

@@ -15,15 +15,11 @@ import pytest
 
 from conftest import ROOT, Program, call_row, wait_until, write_export
 from importer.errors import CannotCreateError, ExitCode, StoppedError, TryLaterError
-from importer.formats.catalogue import load_catalogue
 from importer.ledger.reader import open_reader
-from importer.pipeline.run import Listener, Run
-from importer.pipeline.stages import carry_out
-from importer.settings.credentials import load_credentials
-from importer.settings.loading import load_settings
+from importer.pipeline.run import Listener
 from ledgers import make_waiting, opened
 from misbehaviour import Simulator
-from runs import OwnTime, ledger_counts
+from runs import OwnTime, delivered, ledger_counts
 
 
 class Waiting(OwnTime):
@@ -43,18 +39,10 @@ class Waiting(OwnTime):
 
 def deliver(time: Waiting, told: list[str], code: ExitCode | None = None) -> ExitCode:
     """Deliver what is pending with 30 seconds of patience; a signal comes in with the third look at the ledger."""
-    settings = load_settings({"lock_wait": "30", "results": "deliver.csv"}, os.environ)
-    run = Run(
-        settings,
-        load_catalogue(),
-        Listener(waiting=told.append),
-        began=time(),
-        interrupted=lambda: code if len(time.waits) >= 3 else None,
-        clock=time,
-        sleep=time.sleep,
-        wait_for=time.wait_for,
-    )
-    return carry_out(run, (), load_credentials(os.environ)).exit_code
+    own = {"clock": time, "sleep": time.sleep, "wait_for": time.wait_for, "began": time()}
+    own["interrupted"] = lambda: code if len(time.waits) >= 3 else None
+    options = {"lock_wait": "30", "results": "deliver.csv"}
+    return delivered(Listener(waiting=told.append), options, **own).exit_code
 
 
 @pytest.fixture(name="ledger")

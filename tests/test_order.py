@@ -1,6 +1,5 @@
 """Which calls go first, which at all when there is a limit, and what a person is asked and told about that."""
 
-import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
@@ -13,16 +12,12 @@ import pytest
 from conftest import SAMPLES, Program, call_row, cases, write_export
 from importer.cli.screen import outlook_lines
 from importer.errors import ExitCode, StoppedError
-from importer.formats.catalogue import load_catalogue
 from importer.ledger.reader import open_reader
 from importer.ledger.schema import create_ledger
-from importer.pipeline.run import Listener, Outlook, Run
-from importer.pipeline.stages import carry_out
-from importer.settings.credentials import load_credentials
-from importer.settings.loading import load_settings
+from importer.pipeline.run import Listener, Outlook
 from ledgers import CREATED, bring_to, call, make_waiting, opened, take
 from misbehaviour import Simulator
-from runs import imported, ledger_counts
+from runs import delivered, imported, ledger_counts
 from states import ACCEPTED, UNCERTAIN
 
 CASES = cases("order")
@@ -72,9 +67,8 @@ def test_deliver_asks(account: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.delenv("CDR_IMPORTER_YES")
     asked: list[Outlook] = []
     listener = Listener(confirm=lambda outlook: bool(asked.append(outlook)))
-    settings = load_settings({"limit": "3", "results": str(tmp_path / "no.csv")}, os.environ)
     with pytest.raises(StoppedError, match="as you said"):
-        carry_out(Run(settings, load_catalogue(), listener), (), load_credentials(os.environ))
+        delivered(listener, {"limit": "3", "results": str(tmp_path / "no.csv")})
     assert [(each.calls, each.left_pending, each.from_earlier) for each in asked] == [(3, 1, 3)]
     assert (asked[0].first, asked[0].last) == (f"{MIDDLE} 09:00:03", f"{NEW} 09:00:02")
     assert (account.arrivals, ledger_counts(tmp_path)) == ((), {"accepted": 1, "pending": 4})
@@ -90,23 +84,15 @@ def test_no_leaves_uncertain_calls(account: Simulator, monkeypatch: pytest.Monke
     with opened(tmp_path / "ledger.sqlite") as ledger:
         bring_to(ledger, UNCERTAIN, call("b1"))
     for answer, counts in ((False, {"pending": 1, "uncertain": 1}), (True, {"accepted": 2})):
-        settings = load_settings({"on_uncertain": "resend", "results": f"{answer}.csv"}, os.environ)
-        run = Run(settings, load_catalogue(), Listener(confirm=lambda _, answer=answer: answer))
+        listener = Listener(confirm=lambda _, answer=answer: answer)
         with suppress(StoppedError):
-            carry_out(run, (), load_credentials(os.environ))
+            delivered(listener, {"on_uncertain": "resend", "results": f"{answer}.csv"})
         assert ledger_counts(tmp_path) == counts
     assert len(account.accepted) == 2
 
 
-@pytest.mark.parametrize(
-    ("options", "line"),
-    [
-        ({"limit": "1"}, "Look at it in Zoho, then `cdr-importer deliver` sends the other 4 calls."),
-        ({"limit": "9"}, "Look at them in Zoho, then `cdr-importer deliver` sends the other 3 calls."),
-        ({}, None),
-    ],
-)
-def test_what_is_next(backlog: Path, options: dict[str, str], line: str | None) -> None:
+@pytest.mark.parametrize(("options", "line"), CASES["next"])
+def test_what_is_next(backlog: Path, options: dict[str, str], line: str) -> None:
     """A run with a limit says at its end what sends the calls that it left."""
     notes: list[str] = []
     imported(backlog, Listener(note=notes.append), init_ledger=False, **options)

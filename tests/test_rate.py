@@ -5,39 +5,20 @@ import os
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from statistics import median
+from unittest.mock import patch
 
 import pytest
 
+from benchmarks.deliver import sandbox
 from conftest import call_row, write_export
 
 WORKERS = 4
 RATE = 20
 MEASURED_SECONDS = 10
-WAIT_SECONDS = 20
 STAMPED_LATE_SECONDS = 0.05
-
-
-@contextmanager
-def sandbox(environment: dict[str, str]) -> Iterator[str]:
-    """Run `cdr-importer sandbox` in a process of its own; give its base URL."""
-    command = [sys.executable, "-u", "-m", "importer", "sandbox", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "export " in line:
-                environment.update(word.split("=", 1) for word in line.split()[1:])
-            if "Ctrl-C" in line:
-                break
-        try:
-            yield environment["CDR_IMPORTER_API_URL"]
-        finally:
-            process.terminate()
-            process.communicate(timeout=WAIT_SECONDS)
 
 
 def most_within(moments: list[float], seconds: float) -> int:
@@ -54,11 +35,10 @@ def test_rate_is_kept_at_the_server(tmp_path: Path) -> None:
     short; and the pace is the median of the seconds, in which one standstill does not count.
     """
     path = write_export(tmp_path / "export.csv", (call_row(number) for number in range(RATE * MEASURED_SECONDS)))
-    environment = dict(os.environ)
-    with sandbox(environment) as base_url:
-        environment["CDR_IMPORTER_LEDGER"] = str(tmp_path / "ledger.sqlite")
+    with patch.dict(os.environ), sandbox() as base_url:
+        os.environ["CDR_IMPORTER_LEDGER"] = str(tmp_path / "ledger.sqlite")
         words = f"import --init-ledger --yes --rate {RATE}/second --workers {WORKERS}".split()
-        subprocess.run([sys.executable, "-m", "importer", *words, path], env=environment, check=True)
+        subprocess.run([sys.executable, "-m", "importer", *words, path], check=True)
         with urllib.request.urlopen(f"{base_url}/sandbox/calls") as answer:
             arrived = [call["arrived_at"] for call in json.load(answer)]
     moments = sorted(seconds_of(each) for each in arrived)

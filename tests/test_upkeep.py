@@ -130,6 +130,7 @@ def test_restore_needs_a_reason(program: Program, export: Path, tmp_path: Path) 
     assert program("ledger", "accept-restore", "--complete").code == 2
     assert program("ledger", "accept-restore", export).code == 65
     assert program("ledger", "accept-restore", tmp_path / "none.csv").code == 66
+    assert ledger_counts(tmp_path) == {"accepted": 1, "pending": 2}
 
 
 @pytest.mark.fault(122)

@@ -338,7 +338,7 @@ def test_progress(tmp_path: Path) -> None:
 
 def test_fewer_rows_than_usual(program: Program, account: Simulator, tmp_path: Path) -> None:
     """--min-rows N%, from three complete imports of the site on, is a share of the median of the latest seven."""
-    days = [write_export(tmp_path / f"{rows}.csv", map(call_row, range(rows))) for rows in (90, 10, 9, 3)]
+    days = [write_export(tmp_path / f"{rows}.csv", map(call_row, range(rows))) for rows in (20, 10, 9, 3)]
 
     def run(path: Path, *options: str) -> Ran:
         return program("import", "--min-rows", "40%", *options, path)
@@ -347,7 +347,7 @@ def test_fewer_rows_than_usual(program: Program, account: Simulator, tmp_path: P
     assert run(many, "--init-ledger").code == 0
     assert [run(path).code for path in (usual, few)] == [0, 0]
     ran = run(few)
-    assert (ran.code, ran.summary()["reason"], len(account.accepted)) == (66, "too_few_rows", 90)
+    assert (ran.code, ran.summary()["reason"], len(account.accepted)) == (66, "too_few_rows", 20)
     said = "the input has 3 rows, --min-rows expects at least 4, 40% of 10, the median of 3 complete runs"
     assert said in ran.stderr
     dry = ("check", "--min-rows", "40%", "--results", tmp_path / "dry.csv")
@@ -365,7 +365,7 @@ def test_fewer_rows_than_usual(program: Program, account: Simulator, tmp_path: P
 
 def test_no_calls(program: Program, account: Simulator, tmp_path: Path) -> None:
     """Where all of many rows are skipped, --min-rows N% is an alarm once runs had ten calls, else it is noted."""
-    usual = write_export(tmp_path / "usual.csv", map(call_row, range(60)))
+    usual = write_export(tmp_path / "usual.csv", map(call_row, range(12)))
     other = [call_row(number, type="received") for number in range(60)]
     silent, short = (write_export(tmp_path / f"{len(rows)}.csv", rows) for rows in (other, other[:49]))
     said = "none of 60 rows is a call to be notified: 60 incoming"
@@ -374,10 +374,11 @@ def test_no_calls(program: Program, account: Simulator, tmp_path: Path) -> None:
     assert [program("import", usual).code for _ in range(3)] == [0, 0, 0]
     ran = program("import", "--min-rows", "10%", silent)
     assert (ran.code, ran.summary()["reason"]) == (66, "no_calls")
-    assert f"{said}; the median of 5 complete runs is 60" in ran.stderr
+    assert f"{said}; the median of 5 complete runs is 12" in ran.stderr
     again = program("check", "--min-rows", "10%", "--all-rows", "--ledger", tmp_path / "ledger.sqlite", silent)
     assert (again.code, again.summary()["reason"]) == (66, "no_calls")
-    for words in ((short,), ("--since", "1d", usual)):
+    old = write_export(tmp_path / "old.csv", map(call_row, range(60)))
+    for words in ((short,), ("--since", "1d", old)):
         assert program("import", "--min-rows", "10%", *words).code == 0
 
 
