@@ -32,7 +32,7 @@ LONGEST_VALUE = 16 << 20
 BROKEN_OFF = 16
 """So close to the end of the text read an error may be a word or an escape that is cut there."""
 
-_BEGINNING: Final = re.compile(r"\ufeff?\s*(?:\[\s*(?:[\[{\]]|$)|\{\s*(?:[\"}]|$))")
+_BEGINNING: Final = re.compile(r"\ufeff?\s*(?:\[\s*(?:[\[{]|\](?!\s*[^\s\[{])|$)|\{\s*(?:[\"}]|$))")
 _SPACE: Final = re.compile(r"\s*")
 
 Place = tuple[str, ...] | None
