@@ -120,7 +120,7 @@ class RowPreparer:
         if POINTED_ID in (self.rules.format.call.cut_id or ""):
             whole = without_decimals(frame[[*chunk.guessed.columns]], self.rules.format)
             self._index.add(self._misshapen(whole, shortest_id=1), np.empty(0, JOIN))
-        return self._spooled(rows, chunk, frame.loc[kept_out])
+        return self._spooled(rows, chunk, kept_out)
 
     def _kept_out(self, frame: pd.DataFrame, conditions: Conditions) -> Flags:
         """Return which rows are of no outgoing call, as far as the row itself shows.
@@ -279,14 +279,14 @@ class RowPreparer:
         index["slot"] = len(self._index) + np.arange(len(keys))
         return index
 
-    def _spooled(self, rows: pd.DataFrame, chunk: Chunk, kept_out: pd.DataFrame) -> pa.Table:
+    def _spooled(self, rows: pd.DataFrame, chunk: Chunk, kept_out: Flags) -> pa.Table:
         """Return the rows that the results may list, and those ``kept_out``, in the order of the file.
 
         Without those that are skipped they list calls, contradictions and rows of no use.
         """
         if not self.rules.plan.all_rows:
-            self.evidence.skipped.update(kept_out["call.direction"].tolist())
-            rank, kept_out = rows["call.rank"], kept_out.iloc[:0]
+            self.evidence.skipped.update(chunk.frame["call.direction"][kept_out].tolist())
+            rank = rows["call.rank"]
             matters = rank.between(Rank.BUSY, Rank.NOANSWER) | rank.isin([Rank.PROBLEM, Rank.UNDIRECTED])
             rows = rows.loc[matters | rows["call.attended_since"] | (rows["call.slot"] < 0)]
         call, since, in_no_group = self.rules.format.call, self.rules.plan.since, rows["call.slot"] < 0
@@ -312,10 +312,11 @@ class RowPreparer:
             names = ("line", "reason", "hint", "content")
             bad = {name: [getattr(row, name) for row in chunk.bad] for name in names}
             parts.append(self._table(len(chunk.bad), {"rank": int(Rank.PROBLEM), **bad}))
-        if len(kept_out):
-            columns = {"line": kept_out["call.line"], "skip": kept_out["call.direction"]}
-            columns["source_id"], _ = call_keys(kept_out, self.rules.format)
-            parts.append(self._table(len(kept_out), {"rank": int(Rank.IGNORE), **columns}))
+        if self.rules.plan.all_rows and kept_out.any():
+            others = chunk.frame.loc[kept_out]
+            columns = {"line": others["call.line"], "skip": others["call.direction"]}
+            columns["source_id"], _ = call_keys(others, self.rules.format)
+            parts.append(self._table(len(others), {"rank": int(Rank.IGNORE), **columns}))
         table = pa.concat_tables(parts)
         return table if len(parts) == 1 else table.take(np.argsort(table["line"].to_numpy(), kind="stable"))
 

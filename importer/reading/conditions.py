@@ -26,6 +26,9 @@ LONG_EXTENSION_DIGITS = 6
 SERIAL, SERIAL_DIGITS = "-[0-9a-f]+$", "0123456789abcdef"
 """The end of a pattern that asks for a serial number, and what such a number is made of."""
 
+_DIGITS = re.compile("[0-9(][0-9 ()./-]*")
+"""What a country code can stand before."""
+
 _TEXT = pd.StringDtype(na_value=np.nan)
 """What pandas calls "str"."""
 
@@ -204,9 +207,16 @@ class Conditions:
             if not rows.any():
                 return Coded.empty(len(self.frame))
         found, index = self._extracted(source.column, source.extract, rows), self.frame.index
-        for beside, put_together in ((source.country_code, _with_country_code), (source.end_of, _ends_of)):
-            if beside is not None:
-                found = Coded.of(put_together(found.text(index), self.column(beside).text(index)))
+        if source.country_code is not None:  # any text but digits stays as it is
+            codes = self.column(source.country_code).text(index).tolist()
+            pairs = zip(found.text(index).tolist(), codes, strict=True)
+            texts = [f"+{code} {text}" if code and _DIGITS.fullmatch(text) else text for text, code in pairs]
+            found = Coded.of(pd.Series(texts, index, dtype=_TEXT))
+        if source.end_of is not None:
+            longer = self.column(source.end_of).text(index).tolist()
+            pairs = zip(found.text(index).tolist(), longer, strict=True)
+            texts = [text if text != other and other.endswith(text) else "" for text, other in pairs]
+            found = Coded.of(pd.Series(texts, index, dtype=_TEXT))
         if source.agent and self.lists is not None:  # it counts where the agents file lists it
             listed = [text if self.lists(text) else "" for text in found.values]
             found = Coded(pd.Series(listed, dtype=_TEXT), found.codes)
@@ -307,28 +317,6 @@ class Conditions:
         found = re.match(r"\^?\(?([A-Za-z0-9/]+)([?*{]?)", pattern)
         begin = "" if found is None else found[1][:-1] if found[2] else found[1]
         return bool(begin) and not pc.any(pc.starts_with(arrow_of(self.frame[column]), begin), min_count=0).as_py()
-
-
-def _with_country_code(numbers: pd.Series, country_codes: pd.Series) -> pd.Series:
-    """Return numbers of digits with ``+`` and their country code, if there is one; any other text as it is."""
-    texts, codes = (arrow_of(column).combine_chunks() for column in (numbers, country_codes))
-    plus, space, nothing = (pa.scalar(text, pa.large_string()) for text in ("+", " ", ""))
-    international = pc.binary_join_element_wise(plus, codes, space, texts, nothing)
-    is_digits = pc.match_substring_regex(texts, pattern=r"^[0-9(][0-9 ()./-]*$")
-    written = pc.if_else(pc.and_(is_digits, pc.not_equal(codes, "")), international, texts)
-    return text_series(pa.chunked_array([written]), numbers.index)
-
-
-def _ends_of(cells: pd.Series, longer: pd.Series) -> pd.Series:
-    """Return cells, empty where the longer text beside them does not end with them."""
-    texts, others = (arrow_of(column).combine_chunks() for column in (cells, longer))
-    surplus = pc.subtract(pc.utf8_length(others), pc.utf8_length(texts))
-    may_end = pc.fill_null(pc.and_(pc.greater(surplus, 0), pc.not_equal(texts, "")), False)
-    is_end = np.zeros(len(cells), dtype=np.bool_)
-    places = np.flatnonzero(may_end.to_numpy(zero_copy_only=False))
-    pairs = zip(others.take(places).to_pylist(), texts.take(places).to_pylist(), strict=True)
-    is_end[places] = [other.endswith(text) for other, text in pairs]  # few: most rows have equal cells
-    return cells.where(is_end, "")
 
 
 def extracted(values: pd.Series, pattern: str) -> pd.Series:
