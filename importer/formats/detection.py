@@ -206,9 +206,9 @@ def _delimiters(sample: Sample, cdr_format: Shape, settings: Settings) -> tuple[
 
 
 def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_share: float) -> Match | None:
-    if not has_columns(sample.header_keys(dialect), cdr_format):
-        return None
     records = sample.records(dialect)
+    if not has_columns(sample.header_keys[dialect], cdr_format):
+        return None
     patterns = cdr_format.detect.patterns
     for index, (line, cells) in enumerate(records[:HEADER_RECORDS]):
         positions = header_positions(cells, cdr_format)

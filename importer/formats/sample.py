@@ -65,7 +65,7 @@ class Sample:
 
     ``separator`` is the delimiter that a first line `sep=;` names, or "". ``is_cut``: the file ends with this
     text, and without a line end; ``shown`` is its name in messages. Of the cells of a record the last ``left_out``
-    are not looked at.
+    are not looked at. ``header_keys`` are those of all cells of the first `records`, one of which may be a header.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Sample:
         self._left_out = left_out
         self._split: dict[Dialect, Records] = {}
         self._quotings: dict[str, tuple[bool, bool, bool]] = {}
-        self._header_keys: dict[Dialect, frozenset[str]] = {}
+        self.header_keys: dict[Dialect, frozenset[str]] = {}
 
     def records(self, dialect: Dialect) -> Records:
         """Return (line, cells) of the first records, without blank ones and what a database client prints."""
@@ -94,14 +94,9 @@ class Sample:
                 break
             if any(cells) and not is_printed(cells, dialect.delimiter):
                 records.append((line, tuple(cells[: len(cells) - self._left_out])))
+        first = chain.from_iterable(cells for _, cells in records[:HEADER_RECORDS])
+        self.header_keys[dialect] = frozenset(map(column_key, first))
         return records
-
-    def header_keys(self, dialect: Dialect) -> frozenset[str]:
-        """Return the keys of all cells of the first records, one of which may be a header."""
-        if dialect not in self._header_keys:
-            cells = chain.from_iterable(cells for _, cells in self.records(dialect)[:HEADER_RECORDS])
-            self._header_keys[dialect] = frozenset(map(column_key, cells))
-        return self._header_keys[dialect]
 
     def rows(self, dialect: Dialect, start: int, field_count: int, spill: int | None) -> list[tuple[str, ...]]:
         """Return the cells of the first rows, which stand from record ``start`` on.
