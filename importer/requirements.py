@@ -15,15 +15,12 @@ FOUND_SQLITE: Mapping[str, str] = {"SQLite": sqlite3.sqlite_version}
 """The one version on which commands depend that only open the ledger."""
 
 
-def found_versions() -> dict[str, str]:
-    """Return the versions that this process would use."""
-    from importlib.metadata import version
+def check_versions(found: Mapping[str, str] | None = None) -> None:
+    """Raise ConfigurationError naming what of this, by default of all, is too old, and the version needed."""
+    if found is None:
+        from importlib import metadata
 
-    return {"requests": version("requests"), "urllib3": version("urllib3"), **FOUND_SQLITE}
-
-
-def check_versions(found: Mapping[str, str] = FOUND_SQLITE) -> None:
-    """Raise ConfigurationError naming what of this is too old, the version needed and the one found."""
+        found = {name: metadata.version(name) for name in ("requests", "urllib3")} | {**FOUND_SQLITE}
     old = []
     for name, version in found.items():
         numbers = tuple(int(number) for number in re.findall(r"(?:^|\.)([0-9]+)", version))

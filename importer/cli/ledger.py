@@ -28,7 +28,7 @@ from importer.cli.output import (
 )
 from importer.errors import ExitCode, UsageError
 from importer.private_files import user_name
-from importer.requirements import check_versions
+from importer.requirements import FOUND_SQLITE, check_versions
 from importer.settings.options import Settings
 from schemas.vocabulary import E164, counted
 
@@ -59,7 +59,7 @@ def status_command(
     """Count the calls by state and name the uncertain ones, or list the runs; works while a run goes on."""
     from importer.ledger.reader import open_reader
 
-    check_versions()
+    check_versions(FOUND_SQLITE)
     if asked_for["check"]:
         with open_reader(settings.ledger) as ledger:
             ledger.check()

@@ -37,7 +37,7 @@ from importer.pipeline.inputs import check_apart
 from importer.pipeline.run import Listener, Outlook, Run, new_run_id
 from importer.private_files import user_name
 from importer.records import Receipt, RunSummary, ignore
-from importer.requirements import check_versions, found_versions
+from importer.requirements import check_versions
 from importer.settings.loading import config_words
 from importer.settings.options import Settings
 from importer.watching.watch import Watch
@@ -56,7 +56,7 @@ def run_on_screen(
     settings: Settings, command: str, inputs: tuple[Path | None, ...], work: Callable[[Run], RunSummary]
 ) -> int:
     """Do the work of one run with its screen, signals, log, metrics and pings; return its exit code."""
-    check_versions(found_versions())
+    check_versions()
     screen, run_id = Screen(settings), new_run_id(time.time())
     watch = Watch(settings, command, run_id, note=screen.note)
     screen.progress = watch.progress

@@ -16,7 +16,7 @@ from importer.ledger.reader import LedgerReader
 from importer.ledger.values import Fate, RunInfo
 from importer.pipeline.run import Run, gmt_text, lock_wait, new_run_id
 from importer.records import Call, ResultRow, RunSummary, Stop
-from importer.requirements import check_versions
+from importer.requirements import FOUND_SQLITE, check_versions
 from importer.results.cells import FATE_COLUMNS
 from importer.results.file import Finished
 from importer.settings.options import Settings
@@ -139,7 +139,7 @@ def held_ledger(
     ``note`` gets for which run it waits. ``restored`` lets a ledger in that is older than its last run, for
     `ledger accept-restore` alone. Raises as `Ledger.open` does.
     """
-    check_versions()
+    check_versions(FOUND_SQLITE)
     now = time.time()
     info = RunInfo(new_run_id(now), gmt_text(now), __version__, command)
     wait = lock_wait(settings, note)

@@ -23,7 +23,7 @@ from importer.prepare.agents import agent_lines, load_agents
 from importer.prepare.plan import policy_book
 from importer.private_files import user_name
 from importer.records import ACT, LOOK, OK, Check
-from importer.requirements import check_versions, found_versions
+from importer.requirements import check_versions
 from importer.results.file import check_free
 from importer.settings.credentials import load_credentials
 from importer.settings.loading import config_words
@@ -88,7 +88,7 @@ def _rated(name: str, found: str, hint: str, *, look: bool = False, act: bool = 
 
 
 def _config(settings: Settings, *, environment: Mapping[str, str]) -> Iterator[Check]:
-    check_versions(found_versions())
+    check_versions()
     catalogue = load_catalogue(settings.config)
     named_formats = [each.name for each in catalogue.candidates(settings.format)]
     policy_book(settings, {*catalogue.formats, *named_formats})
