@@ -51,17 +51,20 @@ class RollingLimiter:
         clock: Callable[[], float],
         wait_for: Callable[[threading.Condition, float], object] = threading.Condition.wait,
         is_burst: bool = False,
+        earlier: Iterable[float] = (),
     ) -> None:
+        """Make ready; requests of ``earlier`` runs, sent at these moments of the clock, count against the rate."""
         self._rate = rate
         self._clock = clock
         self._wait_for = wait_for
         self._hold_seconds = rate.period_seconds + _GUARD_SECONDS
         self._spacing_seconds = 0.0 if is_burst else self._hold_seconds / rate.limit
-        self._next_turn = float("-inf")
         self._changed = threading.Condition()
         self._numbers = count()
         self._unwritten: set[int] = set()
-        self._written: OrderedDict[int, float] = OrderedDict()
+        self._written = OrderedDict(zip(self._numbers, sorted(earlier), strict=False))
+        latest = max(self._written.values(), default=float("-inf"))
+        self._next_turn = latest + self._spacing_seconds
         self._paused_until = float("-inf")
 
     def acquire(self, stop: Callable[[], bool], *, deadline: float | None = None) -> int | None:
@@ -107,13 +110,6 @@ class RollingLimiter:
         with self._changed:
             self._paused_until = max(self._paused_until, moment)
             self._changed.notify_all()
-
-    def count_earlier(self, moments: Iterable[float]) -> None:
-        """Count requests of earlier runs, sent at these moments of the clock, against the rate; once, at first."""
-        with self._changed:
-            self._written = OrderedDict(zip(self._numbers, sorted(moments), strict=False))
-            if self._written:
-                self._next_turn = next(reversed(self._written.values())) + self._spacing_seconds
 
 
 def backoff_seconds(attempt: int, draw: Callable[[float, float], float] = draw) -> float:

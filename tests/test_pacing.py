@@ -1,6 +1,7 @@
 """Rate, back-off, retry budget and Retry-After, on a clock that only moves when told."""
 
 import threading
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -22,9 +23,13 @@ def never() -> bool:
     return False
 
 
-def limiter_on(clock: OwnTime, rate: str = "1/second", *, is_burst: bool = True) -> RollingLimiter:
+def limiter_on(
+    clock: OwnTime, rate: str = "1/second", *, is_burst: bool = True, earlier: Sequence[float] = ()
+) -> RollingLimiter:
     """Build a limiter that lives on the clock."""
-    return RollingLimiter(Rate.parse(rate), clock=clock, wait_for=clock.wait_for, is_burst=is_burst)
+    return RollingLimiter(
+        Rate.parse(rate), clock=clock, wait_for=clock.wait_for, is_burst=is_burst, earlier=earlier
+    )
 
 
 def taken(limiter: RollingLimiter) -> int:
@@ -72,8 +77,7 @@ def test_limiter_is_even(rate: str) -> None:
 def test_limiter_is_even_after_earlier() -> None:
     """The first slot keeps its distance from the requests of an earlier run, and a released one gives its turn."""
     clock = OwnTime()
-    limiter = limiter_on(clock, "2/minute", is_burst=False)
-    limiter.count_earlier([clock.now - 10])
+    limiter = limiter_on(clock, "2/minute", is_burst=False, earlier=[clock.now - 10])
     slot = taken(limiter)
     assert clock.now == pytest.approx(1000.0 - 10 + (60 + GUARD_SECONDS) / 2)
     limiter.release(slot)

@@ -274,6 +274,7 @@ class Delivery:
     """The delivery of one run: what it needs is made before anything is taken in, then `send` is called once."""
 
     ledger: Ledger
+    limiter: RollingLimiter
     _results: ResultsFile
 
     def __init__(self, run: Run, credentials: Credentials) -> None:
@@ -298,9 +299,6 @@ class Delivery:
         )
         self._new_client = partial(
             Client, sign_in.proxy, trust=trust, limits=run.limits, fresh_only=threading.Event()
-        )
-        self.limiter = RollingLimiter(
-            settings.rate, clock=run.clock, wait_for=run.wait_for, is_burst=settings.burst
         )
         self.retries = RetryBudget()
         self._breaker = Breaker(settings)
@@ -366,7 +364,13 @@ class Delivery:
         rate = run.settings.rate
         since = gmt_text(now - rate.period_seconds - set_forward - 1)
         earlier = [epoch_of(text) for text in ledger.sent_since(since, gmt_text(now), rate.limit)]
-        self.limiter.count_earlier(clock - now + min(now, moment + set_forward + 1) for moment in earlier)
+        self.limiter = RollingLimiter(
+            rate,
+            clock=run.clock,
+            wait_for=run.wait_for,
+            is_burst=run.settings.burst,
+            earlier=(clock - now + min(now, moment + set_forward + 1) for moment in earlier),
+        )
         if max(earlier, default=now) > now:
             run.listener.note("The clock was ahead in an earlier run: its requests count as sent just now.")
         held = ledger.held_until()
