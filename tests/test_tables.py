@@ -337,9 +337,6 @@ def test_workbook_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 # JSON ---------------------------------------------------------------------------------------------------------
-ONE = {"id": "a1", "from": "+12125550101", "to": "+12125550142", "start_time": "2026-03-02", "state": "busy"}
-
-
 def json_lines(text: str | bytes, folder: Path) -> list[str]:
     """Return the CSV text of JSON, its first line the header."""
     path = folder / "export.json"
@@ -394,52 +391,11 @@ def test_json_of_a_day_without_calls(tmp_path: Path) -> None:
             detect(path, [catalogue().formats["callnotify"]], Settings(format="callnotify"))
 
 
-def test_json_of_one_object(tmp_path: Path) -> None:
-    """Of one object the calls are the list that a format fits, one deeper too, or itself with its own lists."""
-    path = tmp_path / "export.json"
-    for lines, value in (
-        (["a1"], {"legs": [{"leg": 1}], **ONE, "tags": [{"tag": 1}]}),
-        (["a1", "a2"], {"page": {"all": 1}, "_embedded": {"calls": [ONE, {**ONE, "id": "a2"}]}}),
-        (["a1"], {"errors": [{"code": 1}], "calls": [ONE]}),
-        (["a1"], {**ONE, "tags": []}),
-    ):
-        path.write_text(json.dumps(value), encoding="utf-8")
-        found = detected(path)
-        assert [cells[found.positions["id"]] for cells in found.sample] == lines
-    path.write_text(json.dumps({"calls": [ONE], "older": [ONE]}), encoding="utf-8")
-    assert "has calls in more than one list of objects | Save each list" in refusal(path)
-
-
-def test_json_of_pages(tmp_path: Path) -> None:
-    """Pages and envelopes, in a list or one after the other, are read where they are no calls themselves."""
-    path = tmp_path / "export.json"
-    first, last = {"calls": [ONE], "next": 2}, {"calls": [{**ONE, "id": "a2"}], "next": None}
-    for ids, pages in (
-        (["a1", "a2"], (first, last)),
-        (["a1", "a2"], (first, {"calls": []}, last)),
-        (["a1", "a2"], ({"data": first}, {"data": last})),
-        (["a1", "a3"], ({**ONE, "legs": [ONE]}, {**ONE, "id": "a3", "legs": []})),
-        (
-            ["a1", "a2"],
-            ({"event": "end", "data": ONE}, {"event": "end", "data": {**ONE, "id": "a2", "legs": [ONE]}}),
-        ),
-        (["a1"], ({"event": "end", "data": {**ONE, "contact": {"id": "c1"}}},)),
-    ):
-        for text in (json.dumps(pages), "\n".join(map(json.dumps, pages)), json.dumps(pages, indent=1)):
-            path.write_text(text, encoding="utf-8")
-            found = detected(path)
-            assert [cells[found.positions["id"]] for cells in found.sample] == ids
-    path.write_text(json.dumps({"calls": [ONE], "last": {**ONE, "id": "a9"}}), encoding="utf-8")
-    assert len(detected(path).sample) == 1
-    for fault in ({"error": "too many requests"}, {"calls": None}):
-        path.write_text(json.dumps((first, fault)), encoding="utf-8")
-        assert "the key 'calls' is missing or null" in refusal(path)
-
-
 def test_json_of_pages_with_calls_in_two_places(tmp_path: Path) -> None:
     """A second list or object of calls is found on whatever page it begins."""
+    one = {"id": "a1", "from": "+12125550101", "to": "+12125550142", "start_time": "2026-03-02", "state": "busy"}
     path = tmp_path / "export.json"
-    for none, some in (([], [ONE]), (None, [ONE]), (None, ONE)):
+    for none, some in (([], [one]), (None, [one]), (None, one)):
         pages = {"answered": some, "missed": none}, {"answered": some, "missed": some}
         for first, last in (pages, ({"answered": some}, pages[1]), ({"data": pages[0]}, {"data": pages[1]})):
             if isinstance(some, dict) and "data" in first:
@@ -459,19 +415,6 @@ def test_objects_in_json_that_are_no_calls_are_not_copied(tmp_path: Path) -> Non
     tables = open_tables(path, is_header=lambda keys: asked.append({*keys}) is not None)
     assert [*map(len, tables)] == [1, 0, 0]
     assert asked == [{"step"}, {"name"}]
-
-
-def test_lists_in_json_of_a_known_format_are_not_looked_at(tmp_path: Path) -> None:
-    """Whatever lists a call has, the objects themselves are the calls where their format is known."""
-    path = tmp_path / "export.json"
-    for more in (
-        {"tags": [{"tag": 1}, "b"]},
-        {"legs": [{"a": {"b": 1}, "a.b": 2}]},
-        {f"list{number}": [{"a": 1}] for number in range(21)},
-    ):
-        for text in (json.dumps([{**ONE, **more}, ONE]), json.dumps({**ONE, **more}) + "\n" + json.dumps(ONE)):
-            path.write_text(text, encoding="utf-8")
-            assert len(detected(path).sample) == 2
 
 
 def test_objects_in_cells_are_taken_apart() -> None:
