@@ -14,11 +14,7 @@ from schemas.vocabulary import Role
 
 FAMILIES = ("asterisk-csv", "freepbx", "issabel", "freeswitch-csv", "freeswitch-sql", "3cx-", "yeastar-")
 RENAMED = [path for path in INPUTS if sample_name(path).startswith(FAMILIES)]
-ALWAYS = {
-    "asterisk-csv/day.csv": 7,
-    "freepbx/26-columns.csv": 9,
-    "freeswitch-csv/day.csv": 3,
-}
+ALWAYS = {"asterisk-csv/day.csv": 7, "freepbx/26-columns.csv": 9, "freeswitch-csv/day.csv": 3}
 """How long extensions are made of these samples in the normal run."""
 EXTENSION = re.compile(r"(?<![\w.+:-])1[0-9]{2}(?=\b)(?![:.]\d)")
 TRUNK = re.compile(r"\b(?:trunk|carrier)-[a-z]\b")

@@ -19,13 +19,7 @@ from importer.formats.cells import Dialect, Quotes, plain_cell
 from importer.formats.detected import Detection
 from importer.formats.detection import detect
 from importer.formats.language import CdrFormat, Detect, Layout
-from importer.reading.chunks import (
-    LONGEST_RECORD_BYTES,
-    SURPLUS_CELLS,
-    BadRow,
-    read_chunks,
-    verbatim_records,
-)
+from importer.reading.chunks import LONGEST_RECORD_BYTES, SURPLUS_CELLS, BadRow, read_chunks, verbatim_records
 from importer.reading.columns import clean_columns
 from importer.reading.scanning import OPEN_RECORD_BYTES, scan
 from importer.settings.options import Settings

@@ -10,14 +10,7 @@ from hypothesis import strategies as st
 
 from conftest import cases, table
 from schemas.time_layouts import layouts_of
-from schemas.times import (
-    REASONS,
-    offsets_of,
-    proved_offsets,
-    read_times,
-    wire_text,
-    written_times,
-)
+from schemas.times import REASONS, offsets_of, proved_offsets, read_times, wire_text, written_times
 
 CASES = cases("times")
 
