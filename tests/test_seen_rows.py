@@ -53,18 +53,23 @@ def test_growing_file(program: Program, account: Simulator, tmp_path: Path) -> N
     assert (checked.code, bad_rows(results[3])) == (0, [*seen, ("short_number", "seen_before")])
 
 
-def test_row_mended_otherwise(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """The same row with other content, or with another reason, is a new one; so is one that only a check saw."""
-    given = ("--init-ledger", "--ledger", tmp_path / "ledger.sqlite")
-    codes = []
+def test_rows_that_are_new(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A row is told as often as one file has it, and anew with other content, reason or site, or after a check."""
     later = call_row(1, to="104", start_time="2026-03-03 14:00:00")
-    for number, row in enumerate((BAD, call_row(1, to="105"), call_row(1, state="nonsense"), later)):
-        export = write_export(tmp_path / f"{number}.csv", [row])
-        if number == 0:
-            program("import", *given, write_export(tmp_path / "good.csv", [call_row(9)]))
-            assert program("check", *given[1:], export).code == 3
-        codes += [program("import", *given, "--results", tmp_path / f"{number}-{n}", export).code for n in (1, 2)]
-    assert codes == [3, 0] * 4
+    mended = (BAD, call_row(1, to="105"), call_row(1, state="nonsense"), later)
+    nights = [("paris", [row], wanted) for row in mended for wanted in "ns"]
+    nights += [("paris", [SHORT], "n"), ("paris", [SHORT, SHORT], "sn"), ("paris", [SHORT, SHORT], "ss")]
+    nights += [("paris", [SHORT, call_row(2, to="104"), SHORT, SHORT], "snsn")]
+    nights += [("rome", [BAD, SHORT], "nn"), ("rome", [BAD, SHORT], "ss")]
+    exports = [write_export(tmp_path / f"{night}.csv", rows) for night, (_, rows, _) in enumerate(nights)]
+    assert program("import", "--init-ledger", write_export(tmp_path / "good.csv", [call_row(9)])).code == 0
+    assert program("check", "--ledger", tmp_path / "ledger.sqlite", exports[0]).code == 3
+    for night, (site, _, wanted) in enumerate(nights):
+        results = tmp_path / f"results{night}.csv"
+        ran = program("import", "--site", site, "--results", results, exports[night])
+        told = "".join("s" if code == "seen_before" else "n" for _, code in bad_rows(results))
+        assert (ran.code, told) == (3 if "n" in wanted else 0, wanted), night
+    assert program("import", "--site", "paris", "--results", tmp_path / "all.csv", *exports[8:12]).code == 0
 
 
 def stop() -> None:
@@ -85,27 +90,6 @@ def test_row_is_told_by_a_run_that_ends(account: Simulator, tmp_path: Path, step
         part.unlink()
     assert imported(export, results=str(tmp_path / "next.csv")).exit_code == 3
     assert bad_rows(tmp_path / "next.csv") == [("short_number", "")]
-
-
-def test_equal_rows(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """A row is told as often as one file has it; in another file it is the same row."""
-    codes, given = [], ("import", "--init-ledger")
-    for night, rows in enumerate(([SHORT], [SHORT, SHORT], [SHORT, SHORT], [SHORT, BAD, SHORT, SHORT])):
-        export = write_export(tmp_path / f"export{night}.csv", rows)
-        codes += [program(*given, "--results", tmp_path / f"{night}.csv", export).code]
-    codes += [program(*given, "--results", tmp_path / "all.csv", *sorted(tmp_path.glob("export*"))).code]
-    assert codes == [3, 3, 0, 3, 0]
-    told = bad_rows(tmp_path / "3.csv")
-    assert [code for _, code in told] == ["seen_before", "", "seen_before", ""]
-
-
-def test_row_of_each_site(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """The same row of another site is another one."""
-    export, codes = write_export(tmp_path / "export.csv", [BAD, SHORT]), []
-    for night, site in enumerate(("paris", "rome", "paris", "rome")):
-        results = tmp_path / f"{night}.csv"
-        codes += [program("import", "--init-ledger", "--site", site, "--results", results, export).code]
-    assert codes == [3, 3, 0, 0]
 
 
 def test_ledger_of_before(program: Program, account: Simulator, tmp_path: Path) -> None:
