@@ -6,7 +6,7 @@ import re
 import select
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,13 @@ class Terminal:
     def type(self, line: str) -> None:
         """Type a line and press Enter."""
         os.write(self._master, f"{line}\n".encode())
+
+    def answer(self, answers: Mapping[str, str]) -> None:
+        """Type an answer to each question, once it has been asked."""
+        for question, answer in answers.items():
+            self.expect(question)
+            self.expect(": ")
+            self.type(answer)
 
     def finish(self) -> int:
         """Read to the end and return the exit code."""

@@ -97,8 +97,6 @@ def test_terminal_shows_progress_and_counts(at_terminal: AtTerminal, account: Si
     assert re.search(r"Sending: 20/20 calls \[\S+, uncertain=0, refused=0, accepted=20\]", terminal.shown)
     assert re.search(r"^accepted +20$", "\n".join(terminal.lines()), re.MULTILINE)
     assert "accepted=20" in terminal.shown.splitlines()[-1]
-    own = (str(tmp_path), os.environ["HOME"], "rows=")  # paths are as long as they are
-    assert [line for line in terminal.lines() if len(line) > 80 and not any(each in line for each in own)] == []
 
 
 def test_typed_ahead_answers_nothing(
@@ -112,7 +110,6 @@ def test_typed_ahead_answers_nothing(
     terminal.expect("Send them? [y/N]: ")
     terminal.type("n")
     assert (terminal.finish(), account.arrivals) == (130, ())
-    assert max(map(len, terminal.lines())) <= 80
 
 
 def test_verbose_says_more(program: Program, tmp_path: Path) -> None:

@@ -2,14 +2,19 @@
 
 import itertools
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from conftest import cases, table
 from importer.errors import ConfigurationError, LedgerError, TryLaterError, UsageError
@@ -322,7 +327,10 @@ def test_claim_reads_only_its_batch(ledger: Ledger) -> None:
     assert [step for step in plans[1] if "SCAN" in step or "TEMP B-TREE" in step] == []
 
 
-@table("answer", [ACCEPTED, REFUSED, UNCERTAIN, PENDING])
+ANSWERS = [ACCEPTED, REFUSED, UNCERTAIN, PENDING]
+
+
+@table("answer", ANSWERS)
 def test_settle(path: Path, ledger: Ledger, answer: CallState) -> None:
     """An answer is kept with its words; attempts and time are those of `mark_sending`."""
     bring_to(ledger, SENDING, call(answer))
@@ -531,38 +539,207 @@ def test_reader_during_a_run(path: Path, ledger: Ledger) -> None:
             reader._rows("DELETE FROM calls")
 
 
-# --- steps that a call may not take ---------------------------------------------------------------------
-def test_steps_that_a_call_may_not_take(ledger: Ledger) -> None:
-    """A request begins for a pending call only, an answer is for one in flight, a decision for one in doubt."""
-    for state in sorted(CallState, key=SENDING.__eq__):  # nothing is staged while a call is in flight
-        bring_to(ledger, state, call(state))
-    for state in CallState:
-        if state is not PENDING:
+# --- the whole against a model --------------------------------------------------------------------------
+IDS = st.sampled_from(["a", "b", "c", "d"])
+CONTENTS = st.sampled_from([SAME, OTHER])
+
+
+@dataclass
+class Kept:
+    """What the model remembers of one call."""
+
+    state: CallState
+    content: str
+    run: int
+    seq: int
+    attempts: int = 0
+    resends: int = 0
+    attended: bool = False
+    corrected: bool = False
+
+
+def expected(kept: Kept | None, content: str, retry: bool, resend: bool) -> Outcome | None:
+    """Return what design section 7 says of a call met again; None when it is pending after."""
+    if kept is None or kept.state is PENDING:
+        return None
+    if kept.content != content:
+        return None if kept.state is REFUSED else Outcome.CONFLICT
+    if (kept.state is REFUSED and retry) or (kept.state is UNCERTAIN and resend and not kept.attended):
+        return None
+    return {
+        ACCEPTED: Outcome.ALREADY_ACCEPTED,
+        REFUSED: Outcome.REFUSED,
+        UNCERTAIN: Outcome.UNCERTAIN,
+        CLOSED: Outcome.SKIPPED,
+    }[kept.state]
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """A ledger and a dict take the same steps and must agree after each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.path = self.folder / "l.db"
+        create_ledger(self.path, now=CREATED)
+        self.run = 1
+        self.seq = itertools.count()
+        self.model: dict[str, Kept] = {}
+        self.ledger = opened(self.path, replace(RUN, run_id="run1"))
+
+    def teardown(self) -> None:
+        """Throw the ledger away."""
+        self.ledger.close()
+        shutil.rmtree(self.folder)
+
+    def sending(self) -> list[str]:
+        """Return the calls in flight."""
+        return [one for one, kept in self.model.items() if kept.state is SENDING]
+
+    @precondition(lambda self: not self.sending())
+    @rule(
+        calls=st.lists(st.tuples(IDS, CONTENTS), max_size=6),
+        retry=st.booleans(),
+        resend=st.booleans(),
+        keep=st.booleans(),
+    )
+    def stage(self, calls: list[tuple[str, str]], retry: bool, resend: bool, keep: bool) -> None:
+        """Stage calls, and sometimes give the staging up."""
+        wanted, after = self.staged(calls, retry, resend)
+        given = []
+        try:
+            with self.ledger.staging() as stage:
+                for start in range(0, len(calls), 2):
+                    part = [call(one, voiceuri=content) for one, content in calls[start : start + 2]]
+                    given += stage.add(part, retry_refused=retry, resend_uncertain=resend)
+                if not keep:
+                    raise ZeroDivisionError
+        except ZeroDivisionError:
+            pass
+        else:
+            self.model = after
+        assert outcomes(given) == wanted
+
+    def staged(
+        self, calls: list[tuple[str, str]], retry: bool, resend: bool
+    ) -> tuple[list[Outcome | None], dict[str, Kept]]:
+        """Say what a staging must answer and leave."""
+        model = {one: replace(kept) for one, kept in self.model.items()}
+        met: dict[str, str] = {}
+        wanted: list[Outcome | None] = []
+        for one, content in calls:
+            if one in met:
+                wanted.append(Outcome.DUPLICATE if met[one] == content else Outcome.CONFLICT)
+                continue
+            met[one] = content
+            kept = model.get(one)
+            wanted.append(expected(kept, content, retry, resend))
+            if wanted[-1] is None:
+                model[one] = self.made_pending(kept, content)
+        return wanted, model
+
+    def made_pending(self, kept: Kept | None, content: str) -> Kept:
+        """Say what a call is once it is to be sent."""
+        if kept is None:
+            return Kept(PENDING, content, self.run, next(self.seq))
+        seq = next(self.seq) if kept.state is REFUSED else kept.seq
+        resends = kept.resends + (kept.state is UNCERTAIN)
+        return Kept(PENDING, content, self.run, seq, kept.attempts, resends)
+
+    @precondition(lambda self: not self.sending())
+    @rule(one=IDS)
+    def show_attended(self, one: str) -> None:
+        """Have an export show a call attended."""
+        kept = self.model.get(one)
+        is_held = kept is not None and kept.state is not CLOSED and not kept.corrected
+        assert self.ledger.held([one]) == ({} if kept is None else {one: is_held})
+        if kept is None or not is_held:
+            return
+        wanted = {PENDING: None, REFUSED: Outcome.SKIPPED, ACCEPTED: Outcome.CONFLICT}
+        (shown,) = show_attended(self.ledger, one)
+        assert shown.outcome == wanted.get(kept.state, Outcome.UNCERTAIN)
+        kept.attended = True
+        if kept.state in (PENDING, REFUSED):
+            kept.state = CLOSED
+
+    @rule(one=IDS)
+    def mark(self, one: str) -> None:
+        """Begin a request, which only a pending call may."""
+        kept = self.model.get(one)
+        if kept is None or kept.state is not PENDING:
             with pytest.raises(LedgerInvariantError):
-                ledger.mark_sending(state)
-        if state is not SENDING:
+                self.ledger.mark_sending(one)
+            return
+        self.ledger.mark_sending(one)
+        kept.state = SENDING
+        kept.attempts += 1
+
+    @rule(one=IDS, answer=st.sampled_from(ANSWERS))
+    def settle(self, one: str, answer: CallState) -> None:
+        """Record an answer, which only a call in flight may have."""
+        kept = self.model.get(one)
+        if kept is None or kept.state is not SENDING:
             with pytest.raises(LedgerInvariantError):
-                ledger.settle(Receipt(state, ACCEPTED))
-        for decision in Decision if state is not UNCERTAIN else ():
+                self.ledger.settle(Receipt(one, answer))
+            return
+        self.ledger.settle(Receipt(one, answer))
+        kept.state = answer
+
+    @rule(one=IDS, decision=st.sampled_from(Decision))
+    def resolve(self, one: str, decision: Decision) -> None:
+        """Let a person decide, which only a call that is uncertain or was attended since may need."""
+        kept = self.model.get(one)
+        if kept and kept.state is ACCEPTED and kept.attended and not kept.corrected and decision == Decision.CLOSE:
+            self.ledger.resolve([one], decision, note="n", who="w")
+            kept.corrected = True
+            return
+        if kept is None or kept.state is not UNCERTAIN:
             with pytest.raises(UsageError):
-                ledger.resolve([state], decision, note="", who="ann")
-    assert ledger.counts() == dict.fromkeys(CallState, 1)
-    assert {one for (one,) in ledger._rows("SELECT call_id FROM open_calls")} == {PENDING, SENDING, UNCERTAIN}
-    assert ledger._rows("SELECT count(*) FROM payloads") == [(3,)]
+                self.ledger.resolve([one], decision, note="n", who="w")
+            return
+        self.ledger.resolve([one], decision, note="n", who="w")
+        not_sent = CLOSED if kept.attended else PENDING
+        kept.state = {Decision.SENT: ACCEPTED, Decision.NOT_SENT: not_sent, Decision.CLOSE: CLOSED}[decision]
+
+    @rule()
+    def next_run(self) -> None:
+        """End the run in the middle of whatever it does, and let the next one recover."""
+        self.ledger.close()
+        self.run += 1
+        self.ledger = opened(self.path, replace(RUN, run_id=f"run{self.run}"))
+        assert self.ledger.recover() == len(self.sending())
+        for one in self.sending():
+            self.model[one].state = UNCERTAIN
+
+    @invariant()
+    def same_rows(self) -> None:
+        """Ledger and model hold the same calls."""
+        rows = self.ledger._rows("SELECT call_id, state, attempts, resends FROM calls")
+        assert sorted(rows) == sorted(
+            (one, kept.state, kept.attempts, kept.resends) for one, kept in self.model.items()
+        )
+
+    @invariant()
+    def same_queue(self) -> None:
+        """Pending calls are claimed in the same order and with the same content."""
+        pending = sorted((kept.seq, one, kept) for one, kept in self.model.items() if kept.state is PENDING)
+        claims = [(got.call.call_id, got.call.voiceuri, got.own_run) for got in claimed(self.ledger)]
+        assert claims == [(one, kept.content, kept.run == self.run) for _, one, kept in pending]
+
+    @invariant()
+    def payloads_of_open_calls_only(self) -> None:
+        """Exactly the open calls have a payload."""
+        (count,) = self.ledger._rows("SELECT count(*) FROM payloads")[0]
+        joined = self.ledger._rows("SELECT call_id FROM open_calls ORDER BY call_id")
+        open_ids = sorted(one for one, kept in self.model.items() if kept.state in (PENDING, SENDING, UNCERTAIN))
+        assert (count, [one for (one,) in joined]) == (len(open_ids), open_ids)
 
 
-def test_places_in_the_queue(path: Path) -> None:
-    """Calls wait in the order in which they came: one refused goes last, one in doubt keeps its place."""
-    with opened(path) as ledger:
-        for one, state in (("a", UNCERTAIN), ("b", REFUSED), ("c", PENDING), ("d", PENDING), ("e", SENDING)):
-            bring_to(ledger, state, call(one))
-    with opened(path, LATER_RUN) as ledger:
-        assert ledger.recover() == 1
-        with ledger.staging() as stage:  # which knows what it met in another chunk
-            again = add(stage, call("f"))
-            again += add(stage, call("f"), call("f", voiceuri=OTHER), call("c", voiceuri=OTHER))
-        assert outcomes(again) == [None, Outcome.DUPLICATE, Outcome.CONFLICT, None]
-        take(ledger, call("b"), call("a"), retry_refused=True, resend=True)
-        waiting = [(one.call.call_id, one.call.voiceuri, one.own_run) for one in claimed(ledger)]
-        assert waiting == [("a", "", True), ("c", OTHER, True), ("d", "", False), ("f", "", True), ("b", "", True)]
-        assert row(path, "e", "state, attempts") == (UNCERTAIN, 1)
+QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+
+
+@pytest.mark.slow
+class TestLedgerMachine(LedgerMachine.TestCase):  # type: ignore[valid-type, misc]
+    """No sequence of steps makes ledger and model differ."""
+
+    settings = settings(stateful_step_count=50, deadline=None, suppress_health_check=QUIET)
