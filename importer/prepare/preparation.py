@@ -23,7 +23,7 @@ from importer.prepare.file_evidence import Endpoints, FileEvidence, require_coun
 from importer.prepare.groups import LINES_PER_FILE, SKIPPED_FOR, Decision, Index, Rows
 from importer.prepare.plan import PreparePlan, Rules
 from importer.prepare.rows import RowPreparer, numbered
-from importer.prepare.spool import Spool, tables_in
+from importer.prepare.spool import Spool
 from importer.prepare.starts import add_zone_evidence, zone_evidence_of
 from importer.prepare.zones import require_zone
 from importer.reading.chunks import read_chunks
@@ -55,7 +55,7 @@ class PreparedPart:
     leave in the index; ``asked`` the calls that a worker without the ledger has to have looked up.
     """
 
-    spooled: bytes
+    spooled: list[pa.Table]
     index: Rows
     joins: Rows
     agents: list[str]
@@ -75,7 +75,7 @@ def prepare_part(
     """
     with Preparation(causes, plan) as own:
         preparer = own._prepared(detection, own._rules(detection, roles), ignore, is_second=roles is not None)
-        return PreparedPart(own._spool.content(), *own._index.content(), [*own._agents], preparer.evidence)
+        return PreparedPart([*own._spool.tables()], *own._index.content(), [*own._agents], preparer.evidence)
 
 
 class Preparation:
@@ -143,7 +143,7 @@ class Preparation:
             index["place"] += number * LINES_PER_FILE
             index["agent"] = agents[index["agent"]]
             self._index.add(index, part.joins)
-            for rows in tables_in(part.spooled):
+            for rows in part.spooled:
                 slot, files = rows["slot"], pa.array(np.full(len(rows), number, dtype=np.int64))
                 behind = pc.if_else(pc.less(slot, 0), slot, pc.add(slot, slots))
                 for column, values in (("file", files), ("slot", behind)):

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -46,10 +46,12 @@ class Spool:
         self._streams.append(self._end)
         self._end = self._file.tell()
 
-    def content(self) -> bytes:
-        """Return all rows as bytes, for `tables_in`."""
-        self._file.seek(0)
-        return self._file.read(self._end)
+    def tables(self) -> Iterator[pa.Table]:
+        """Yield all rows as they were added."""
+        for offset in self._streams:
+            self._file.seek(offset)
+            with pyarrow.ipc.open_stream(self._file) as reader:
+                yield reader.read_all()
 
     def keep_file(self) -> None:
         """Keep the rows added so far, whatever becomes of the next file."""
@@ -62,24 +64,15 @@ class Spool:
 
     def frames(self) -> Iterator[pd.DataFrame]:
         """Yield the rows of all files kept in the order written, `FRAME_ROWS` or some more at a time."""
+        self.drop_file()
         waiting: list[pa.RecordBatch] = []
-        for offset in self._streams[: self._kept[0]]:
-            self._file.seek(offset)
-            with pyarrow.ipc.open_stream(self._file) as reader:
-                for batch in reader:
-                    waiting.append(batch)
-                    if sum(map(len, waiting)) >= FRAME_ROWS:
-                        yield pa.Table.from_batches(waiting).to_pandas()
-                        waiting.clear()
+        for batch in chain.from_iterable(table.to_batches() for table in self.tables()):
+            waiting.append(batch)
+            if sum(map(len, waiting)) >= FRAME_ROWS:
+                yield pa.Table.from_batches(waiting).to_pandas()
+                waiting.clear()
         if waiting:
             yield pa.Table.from_batches(waiting).to_pandas()
-
-
-def tables_in(content: bytes) -> Iterator[pa.Table]:
-    """Yield the rows of a spool's content as they were written."""
-    source = pa.BufferReader(content)
-    while source.tell() < len(content):
-        yield pyarrow.ipc.open_stream(source).read_all()
 
 
 class Parts:
