@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from conftest import cases, table
 from importer.formats.language import Source
 from importer.formats.language import Test as Condition
-from importer.reading.conditions import Conditions, Extensions, extracted, seconds_of
+from importer.reading.conditions import Conditions, Extensions, seconds_of
 
 CASES = cases("conditions")
 
@@ -31,13 +31,16 @@ def test_condition(condition: dict[str, object], holding: tuple[str, ...], other
         assert holds == [cell in holding for cell in cells]
 
 
+def extracted(cells: list[str], pattern: str) -> list[str]:
+    """Return what a pattern takes out of the cells of a column."""
+    frame = pd.DataFrame({"cell": _column(*cells)})
+    return values_of(frame, (Source(column="cell", extract=pattern),), EXTENSIONS).tolist()
+
+
 @table(("pattern", "values"), CASES["extracted"])
 def test_extracted(pattern: str, values: dict[str, str]) -> None:
     """The one group of a pattern is taken out where it is first found; without a match the value is empty."""
-    index = range(7, 7 + len(values))
-    assert extracted(_column(*values).set_axis(index), pattern).to_dict() == dict(
-        zip(index, values.values(), strict=True)
-    )
+    assert extracted([*values], pattern) == [*values.values()]
 
 
 @given(
@@ -57,7 +60,7 @@ def test_extracted(pattern: str, values: dict[str, str]) -> None:
 def test_extracted_any_text(cells: list[str], pattern: str) -> None:
     """A group, also one before a serial number, is what Python's own regular expressions find in any text."""
     matches = [re.search(pattern, cell) for cell in cells]
-    assert extracted(_column(*cells), pattern).tolist() == [(found[1] or "") if found else "" for found in matches]
+    assert extracted(cells, pattern) == [(found[1] or "") if found else "" for found in matches]
 
 
 def values_of(frame: pd.DataFrame, sources: tuple[Source, ...], extensions: Extensions) -> pd.Series:

@@ -298,11 +298,13 @@ class Conditions:
             coded, pattern = self._headed[column], pattern.removesuffix(SERIAL) + "-$"
         else:
             coded = self.column(column)
-        wanted = None if rows is None else np.flatnonzero(coded.among(rows))
-        if wanted is None or 2 * len(wanted) > len(coded.values):
-            found = Coded.of(extracted(coded.values, pattern))
+        wanted = np.arange(len(coded.values)) if rows is None else np.flatnonzero(coded.among(rows))
+        is_for_all = 2 * len(wanted) > len(coded.values)
+        some = coded.values if is_for_all else coded.values.iloc[wanted]
+        groups = pc.extract_regex(arrow_of(some), pattern=named_group(pattern))
+        found = Coded.of(text_series(pc.fill_null(pc.struct_field(groups, "value"), ""), some.index))
+        if is_for_all:
             return Coded(found.values, found.codes[coded.codes])
-        found = Coded.of(extracted(coded.values.iloc[wanted], pattern))
         codes = np.full(len(coded.values), len(found.values))
         codes[wanted] = found.codes
         return Coded(pd.concat([found.values, _NOTHING], ignore_index=True), codes[coded.codes])
@@ -317,12 +319,6 @@ class Conditions:
         found = re.match(r"\^?\(?([A-Za-z0-9/]+)([?*{]?)", pattern)
         begin = "" if found is None else found[1][:-1] if found[2] else found[1]
         return bool(begin) and not pc.any(pc.starts_with(arrow_of(self.frame[column]), begin), min_count=0).as_py()
-
-
-def extracted(values: pd.Series, pattern: str) -> pd.Series:
-    """Return the one group of ``pattern`` in each value, empty where it does not match."""
-    groups = pc.extract_regex(arrow_of(values), pattern=named_group(pattern))
-    return text_series(pc.fill_null(pc.struct_field(groups, "value"), ""), values.index)
 
 
 def arrow_of(values: pd.Series) -> pa.ChunkedArray:
