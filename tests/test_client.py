@@ -18,7 +18,7 @@ from importer import __version__
 from importer.auth import SignIn, Token
 from importer.client.api import Client, TokenTransport
 from importer.client.classify import Judgement, Proof, Reaction, judge_failure
-from importer.client.connection import Answer, Trust
+from importer.client.connection import Trust
 from importer.client.failures import SendFailure
 from importer.errors import ExitCode
 from importer.records import Call, Place, Timeouts
@@ -103,11 +103,6 @@ def notify(client: Client, url: str, hooks: Hooks | None = None, call: Call = CA
     return client.notify(call, token_for(url), hooks.before_first_byte, hooks.after_write, wall_clock=lambda: 0.0)
 
 
-def answer_of(client: Client, url: str) -> Answer:
-    """Post nothing to the API and return what it answers."""
-    return client.exchange(requests.Request("POST", url))
-
-
 def failure_of(client: Client, url: str, hooks: Hooks | None = None) -> SendFailure:
     """Notify one call, which must fail."""
     with pytest.raises(SendFailure) as caught:
@@ -157,7 +152,7 @@ def test_ignored_environment(
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     notify(clients(), api.base_url)
-    TokenTransport(sign_in_at(accounts.base_url))(accounts.base_url, {})
+    TokenTransport(SignIn(accounts.base_url, Credentials("c", "s", "r")))(accounts.base_url, {})
     assert (proxy.connections, api.connections, accounts.connections) == (0, 1, 1)
     assert b"Authorization: Zoho-oauthtoken 1000.aa.bb\r\n" in api.received()
     assert b"Authorization" not in accounts.received()
@@ -310,7 +305,7 @@ def test_whole_in_other_forms(
     behaviour: Behaviour, status: int, body: bytes, serve: Serve, clients: Clients
 ) -> None:
     """Chunks, a body up to the end, 100 Continue and drops are read; a cut body costs 401 and 429 no meaning."""
-    answer = answer_of(clients(), serve(behaviour).base_url)
+    answer = clients().exchange(requests.Request("POST", serve(behaviour).base_url))
     assert (answer.status, answer.body) == (status, body)
 
 
@@ -399,8 +394,3 @@ def test_judge_failure(first_byte: bool, kind: str, expected: tuple[Proof, React
     judgement = judge_failure(SendFailure(first_byte=first_byte, kind=kind))
     assert (judgement.proof, judgement.reaction, judgement.exit_code, judgement.stop_after) == expected
     assert judgement.reason and judgement.hint
-
-
-def sign_in_at(url: str) -> SignIn:
-    """Build a sign-in."""
-    return SignIn(url, Credentials("c", "s", "r"))

@@ -123,16 +123,12 @@ def waiting(its: Night) -> None:
     option('rate = "1/minute"')(its)
 
 
-def revoked(its: Night) -> None:
-    """Give a refresh token that is not known any more."""
-    its.environment.setenv("CDR_IMPORTER_REFRESH_TOKEN", "1000.revoked")
-
-
 def many_tokens(its: Night) -> None:
     """Let the service give no token any more."""
     its.account.service.most_per_period = 0
 
 
+REVOKED = {"name": "CDR_IMPORTER_REFRESH_TOKEN", "value": "1000.revoked"}
 OLD_DATE = Fault(headers=(("Date", formatdate(0, usegmt=True)),))
 DEFECTS: list[tuple[Defect, str, str, str]] = [
     (edited("own.toml", "country", "contry"), "act config", "contry", "country"),
@@ -160,7 +156,7 @@ DEFECTS: list[tuple[Defect, str, str, str]] = [
     (option('format = "astrisk"'), "act config", "no format", "Did you mean"),
     (option("sandbox = true"), "act config", "no call goes to Zoho", "Take `sandbox` out"),
     (answered(Fault(reset_before_reading=True)), "act calls", "gave no answer (reset)", "Check the network"),
-    (revoked, "act sign-in", "invalid_code", "auth login"),
+    (lambda its: its.environment.setenv(**REVOKED), "act sign-in", "invalid_code", "auth login"),
     (many_tokens, "look sign-in", "10 in 10 minutes", "Wait 10 minutes"),
     (answered(Fault.refusal("OAUTH_SCOPE_MISMATCH", 401)), "act calls", "scope_missing", "auth login"),
     (answered(Fault.throttle()), "look calls", "TOO_MANY", "Wait a while"),

@@ -33,7 +33,6 @@ from importer.prepare.cluster import installed, prepare_elsewhere, prepared_on
 from importer.prepare.preparation import prepare_part
 from importer.processes import Workers, working
 from importer.reading.scanning import parts_of, text_blocks
-from importer.records import Event
 from importer.settings.credentials import load_credentials
 from importer.settings.loading import load_settings
 from misbehaviour import Simulator
@@ -58,16 +57,11 @@ class Told:
             note=self.lines.append,
             detail=self.lines.append,
             problem=lambda problem: self.lines.append((error_text(problem), problem.exit_code)),
-            event=lambda event: self.lines.append(facts_of(event)),
+            event=lambda event: self.lines.append((event.name, event.level, dict(event.fields))),
         )
 
     def _rows(self, count: int) -> None:
         self.rows += [count] if count else []
-
-
-def facts_of(event: Event) -> tuple[object, ...]:
-    """Return what an event says."""
-    return event.name, event.level, dict(event.fields)
 
 
 def run_of(folder: Path, jobs: int, listener: Listener, **more: Any) -> Run:

@@ -228,17 +228,12 @@ def test_a_write_takes_the_lock_first(path: Path, ledger: Ledger) -> None:
     other.close()
 
 
-def overfill(ledger: Ledger) -> None:
-    """Stage more calls than fit into the few pages that the ledger may have from now on."""
-    ledger._connection.execute("PRAGMA max_page_count = 30")
-    take(ledger, *(call(f"b{number}") for number in range(3000)))
-
-
 @pytest.mark.fault(103, 107)
 def test_full_disk_at_staging(ledger: Ledger) -> None:
     """A full disk is exit 74 by name; nothing of the staging is left, and nothing more is written by this run."""
+    ledger._connection.execute("PRAGMA max_page_count = 30")
     with pytest.raises(LedgerError, match="SQLITE_FULL"):
-        overfill(ledger)
+        take(ledger, *(call(f"b{number}") for number in range(3000)))
     assert ledger.pending_count() == 0
     ledger._connection.execute("PRAGMA max_page_count = 100000")
     with pytest.raises(LedgerError, match="failed before"):

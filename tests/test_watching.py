@@ -52,17 +52,13 @@ def lines_of(path: Path) -> list[str]:
     return lines
 
 
-def events_of(path: Path) -> list[str]:
-    """Return level and name of each line of a log."""
-    return [" ".join(re.findall(r"Z ([A-Z]+) .*? ev=(\S+)", line)[0]) for line in lines_of(path)]
-
-
 def test_log_of_a_run(program: Program, account: Simulator, tmp_path: Path) -> None:
     """The log has start, each file, what was not accepted with its row, and counts; with -v each accepted call."""
     account.script(Fault.lost_answer(), Fault.refusal("INVALID_DATA"))
     path = export(tmp_path, *(call_row(number) for number in range(4)))
     program("import", "--init-ledger", "--log", tmp_path / "run.log", path)
-    assert events_of(tmp_path / "run.log") == [
+    lines = lines_of(tmp_path / "run.log")
+    assert [" ".join(re.findall(r"Z ([A-Z]+) .*? ev=(\S+)", line)[0]) for line in lines] == [
         "INFO run.started",
         "INFO file.read",
         "INFO calls.waiting",
@@ -71,7 +67,7 @@ def test_log_of_a_run(program: Program, account: Simulator, tmp_path: Path) -> N
         "WARN call.refused",
         "ERROR run.finished",
     ]
-    uncertain, refused, end = lines_of(tmp_path / "run.log")[4:]
+    uncertain, refused, end = lines[4:]
     assert "ref=call00000 file=export.csv line=2 attempt=1" in uncertain
     assert "phase=after_first_byte class=" in uncertain
     assert "line=3" in refused
