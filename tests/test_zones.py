@@ -1,15 +1,12 @@
-"""A zone or country that the file contradicts is refused; what cannot tell, and odd rows out, change nothing."""
+"""Zones: what of them is proposed, shown and needed; what contradicts them stands in field and gallery."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-import pytest
-
 from conftest import SAMPLES, Program, asterisk_row, cases, table
-from importer.errors import ConfigurationError
 from importer.prepare.zones import offset_text
-from samples import Result, prepared_text
+from samples import prepared_text
 from schemas.zones import fixed_advice, is_fixed, zone_advice
 
 CASES = cases("zones")
@@ -18,33 +15,10 @@ NEW_YORK = "America/New_York"
 MARCH_2 = datetime(2026, 3, 2, 14, 0, tzinfo=UTC)
 
 
-def agreeing(
-    count: int, zone: str = NEW_YORK, first: datetime = MARCH_2, step: timedelta = timedelta(minutes=7)
-) -> str:
-    """Return calls whose clock shows this zone."""
-    moments = [first + step * number for number in range(count)]
-    return "".join(
-        asterisk_row(made, made.astimezone(ZoneInfo(zone)), number) for number, made in enumerate(moments)
-    )
-
-
-def read(folder: Path, text: str, timezone: str) -> Result:
-    """Prepare the export with the clock read in this zone."""
-    return prepared_text(folder, text, timezone=timezone)
-
-
-@table("timezone", [NEW_YORK, "America/Toronto", "America/Lima"])
-def test_zone_that_agrees(tmp_path: Path, timezone: str) -> None:
-    """Any zone with the offsets of the clock is taken."""
-    assert len(read(tmp_path, agreeing(5), timezone).calls()) == 5
-
-
-def test_zone_of_other_summer_rules(tmp_path: Path) -> None:
-    """A zone with the same winter but another summer is contradicted by the days between, a few among many."""
-    text = agreeing(60, step=timedelta(days=1, minutes=7))
-    assert len(read(tmp_path, text, NEW_YORK).calls()) == 60
-    with pytest.raises(ConfigurationError, match=r'line \d+: "2026-03-'):
-        read(tmp_path, agreeing(40, step=timedelta(hours=5)), "America/Lima")
+def agreeing(count: int, first: datetime = MARCH_2, step: timedelta = timedelta(minutes=7)) -> str:
+    """Return calls whose clock shows New York."""
+    zone, moments = ZoneInfo(NEW_YORK), [first + step * number for number in range(count)]
+    return "".join(asterisk_row(made, made.astimezone(zone), number) for number, made in enumerate(moments))
 
 
 def test_offset_text() -> None:
@@ -78,14 +52,6 @@ def test_zone_without_summer_time(zone: str, place: str) -> None:
     assert fixed_advice(zone).endswith(f"name the place that is meant, {place}")
 
 
-def test_zone_without_summer_time_needs_proof(tmp_path: Path) -> None:
-    """It is taken where the ids show it every day, and refused in summer."""
-    assert len(read(tmp_path, agreeing(5), "EST").calls()) == 5
-    assert len(read(tmp_path, agreeing(60, "Etc/GMT+5", step=timedelta(days=2)), "EST").calls()) == 60
-    with pytest.raises(ConfigurationError, match="is no time of EST"):
-        read(tmp_path, agreeing(60, step=timedelta(hours=9)), "EST")
-
-
 def test_offsets_need_no_zone(program: Program, tmp_path: Path) -> None:
     """A file of which all starts carry an offset needs no --timezone; a row without one among them is rejected."""
     text = agreeing(9).replace('",,"', '-05",,"') + agreeing(1)
@@ -105,5 +71,5 @@ def test_offset_without_id_or_zone(tmp_path: Path) -> None:
     no_id = agreeing(1).replace('",,"', '-05",,"').replace(f"{int(MARCH_2.timestamp())}.0", "")
     assert prepared_text(tmp_path, no_id, timezone=None).outcomes() == ["no_zone"]
     plain = agreeing(1).replace(f"{int(MARCH_2.timestamp())}.0", "")
-    ids = {read(tmp_path, text, NEW_YORK).calls()[0].call_id for text in (no_id, plain)}
+    ids = {prepared_text(tmp_path, text, timezone=NEW_YORK).calls()[0].call_id for text in (no_id, plain)}
     assert len(ids) == 1
