@@ -54,7 +54,7 @@ def test_growing_file(program: Program, account: Simulator, tmp_path: Path) -> N
 
 
 def test_rows_that_are_new(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """A row is told as often as one file has it, and anew with other content, reason or site, or after a check."""
+    """A row is told as often as one file has it, and anew with other content, of another site, after a check."""
     later = call_row(1, to="104", start_time="2026-03-03 14:00:00")
     mended = (BAD, call_row(1, to="105"), call_row(1, state="nonsense"), later)
     nights = [("paris", [row], wanted) for row in mended for wanted in "ns"]
