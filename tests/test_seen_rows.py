@@ -25,10 +25,10 @@ def bad_rows(path: Path) -> list[tuple[str, str]]:
     return [(row["reason"], row["code"]) for row in read_results(path) if row["outcome"] == "rejected"]
 
 
-def listed(ledger: Ledger, *contents: str) -> list[bool]:
+def listed(ledger: Ledger, *contents: str, reason: str = "why") -> list[bool]:
     """Return which rows an earlier run has listed, as a staging of them finds out."""
     with ledger.staging() as staging:
-        return staging.listed([("file", "", "why", content) for content in contents])
+        return staging.listed([("file", "", reason, content) for content in contents])
 
 
 def test_growing_file(program: Program, account: Simulator, tmp_path: Path) -> None:
@@ -102,6 +102,13 @@ def test_ledger_of_before(program: Program, account: Simulator, tmp_path: Path) 
     assert program("check", "--ledger", ledger, export).code == 78
     codes = [program("import", "--results", tmp_path / f"r{night}.csv", export).code for night in range(2)]
     assert codes == [3, 0]
+
+
+def test_other_reason_makes_a_row_new(ledger: Ledger) -> None:
+    """A row that is rejected for another reason than before is told anew: it has to be mended otherwise."""
+    listed(ledger, "row")
+    ledger.keep_listed(9)
+    assert [listed(ledger, "row", reason=reason) for reason in ("why", "other")] == [[True], [False]]
 
 
 def test_rows_are_forgotten(ledger: Ledger) -> None:
