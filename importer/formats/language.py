@@ -242,7 +242,8 @@ class TimeSpec(Table):
     """The start of the call: columns, how it is written, and whose clock it is.
 
     A time of zone ``value`` without an offset is rejected unless the operator gives ``--timezone``. A zone in
-    ``zone_column`` outranks ``zone``.
+    ``zone_column`` outranks ``zone``. ``evidence_time`` is written like the start, and shows the moment of the
+    evidence where that is another one.
     """
 
     columns: Texts
@@ -252,6 +253,7 @@ class TimeSpec(Table):
     zone_column: str | None = None
     evidence: Source | None = None
     evidence_clock: Literal["epoch", "filetime"] = "epoch"
+    evidence_time: Texts = ()
 
     @field_validator("formats", "zone", "zone_default")
     @classmethod
@@ -472,8 +474,8 @@ class CdrFormat(Shape):
         singles = [call.ring_seconds, call.talk_seconds, call.duration_seconds, call.answer_time, call.zohouser]
         singles += [call.voiceuri, call.sent_number, time.zone_column, *(rule.column for rule in self.outcome)]
         singles += time.evidence.columns() if time.evidence else ()
-        names = {*call.agent, call.customer, *call.row, *call.end_time, *time.columns, *self.id_columns()}
-        return names.union(filter(None, singles))
+        names = {*call.agent, call.customer, *call.row, *call.end_time, *time.columns, *time.evidence_time}
+        return names.union(self.id_columns(), filter(None, singles))
 
     def columns_tested_for_emptiness(self) -> set[str]:
         """Return the columns of the file that a condition asks to be empty or filled, except those of words."""

@@ -37,9 +37,10 @@ def add_zone_evidence(evidence: ZoneEvidence, rows: pd.DataFrame, rules: Rules) 
     if spec.evidence is None:
         return
     # Which rows does not depend on where chunks and parts of the file begin.
-    columns = [*dict.fromkeys(("call.line", spec.evidence.column, *spec.columns))]
+    shown = spec.evidence_time or spec.columns
+    columns = [*dict.fromkeys(("call.line", spec.evidence.column, *shown))]
     some = rows.loc[rows["call.line"] % rules.zone_lines == 0, columns]
-    texts, lines = texts_of(some, spec.columns), some["call.line"].to_numpy(dtype=np.int64)
+    texts, lines = texts_of(some, shown), some["call.line"].to_numpy(dtype=np.int64)
     local, stated = times.proved_offsets(texts, rules.time_formats, _made_at(some[spec.evidence.column], rules))
     evidence.add(lines, texts, local)
     if evidence.stated is not None:
