@@ -108,7 +108,8 @@ def test_other_reason_makes_a_row_new(ledger: Ledger) -> None:
     """A row that is rejected for another reason than before is told anew: it has to be mended otherwise."""
     listed(ledger, "row")
     ledger.keep_listed(9)
-    assert [listed(ledger, "row", reason=reason) for reason in ("why", "other")] == [[True], [False]]
+    assert listed(ledger, "row", reason="other") == [False]
+    assert listed(ledger, "row") == [True]
 
 
 def test_rows_are_forgotten(ledger: Ledger) -> None:
