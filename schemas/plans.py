@@ -173,14 +173,28 @@ def asked_national(digits: str, country: str) -> NumberReading:
             if is_long and phonenumbers.is_valid_number(own):
                 return _judged(own, is_international=True)
         return unusable("no_trunk_prefix")
-    is_whole = _is_whole(len(national), plan, is_bare=is_bare)
-    if not reading.reason or (is_whole and not is_bare):
+    if not reading.reason:
         return NumberReading(reading.e164)
+    # 1212555014 in North America lacks its last digit.
+    is_cut = is_bare and prefix is not None and national.startswith(prefix)
+    is_whole = not is_cut and _is_whole(len(national), plan, is_bare=is_bare)
     # 00491570156 in Germany: Leer behind a 0 for the line, rather than seven digits behind Germany's own code.
     behind = settled_national(digits[1:], country) or asked_national(digits[1:], country)
-    if not behind.reason:
+    if not behind.reason and not (is_whole and _is_doubtful(behind.e164, reading.e164)):
         return unusable("invalid_number")
     return NumberReading(reading.e164) if is_whole else reading
+
+
+def _is_doubtful(behind: str, whole: str) -> bool:
+    """Return whether an assigned number behind the first digit does not tell that a line was dialled with it.
+
+    0015112345678 is a mobile in Germany, rather than area 511 of North America, and 0919876543210 one in India.
+    The landlines of an open plan (Germany) have nearly any digits.
+    """
+    number = phonenumbers.parse(behind)
+    plan = phonenumbers.PhoneMetadata.metadata_for_region(region_of(behind))
+    is_landline = phonenumbers.number_type(number) == phonenumbers.PhoneNumberType.FIXED_LINE
+    return behind == whole or (is_landline and not _is_closed(plan))
 
 
 def _parsed(text: str, country: str | None) -> PhoneNumber | str:
@@ -341,13 +355,17 @@ def _is_whole(length: int, plan: phonenumbers.PhoneMetadata | None, *, is_bare: 
     """Return whether the form of a possible number proves that it lacks no digits and has none too many.
 
     With an international or trunk prefix it must be longer than a local number, or of a length that its plan
-    fixes. Without one (bare) the plan must have that length alone.
+    fixes. Without one (bare) the plan must have that length alone, and no local number behind a digit for the line
+    may be as long: 955501234 in Australia.
     """
-    longest = [max(kind.possible_length) for kind in (plan.fixed_line, plan.mobile) if kind] if plan else []
+    kinds = [kind for kind in (plan.fixed_line, plan.mobile) if kind] if plan else []
+    longest = [max(kind.possible_length) for kind in kinds]
     is_full = _is_closed(plan) and length in longest
     if not is_bare:
         return is_full or length > LONGEST_LOCAL_NUMBER
-    return is_full and length == max(longest) and plan is not None and not plan.national_prefix_transform_rule
+    is_local = any(length - 1 in kind.possible_length_local_only for kind in kinds)
+    is_alone = is_full and length == max(longest) and not is_local
+    return is_alone and plan is not None and not plan.national_prefix_transform_rule
 
 
 def _is_closed(plan: phonenumbers.PhoneMetadata | None) -> bool:
