@@ -121,8 +121,8 @@ def planned(content: str, rules: NumberRules) -> NumberReading:
             return unusable("impossible_number")
         if rules.plain_digits == "national":
             return unusable("impossible_number" if rules.country else "no_country")
-        digits = digits[2:]
-    return settled_international(digits) or asked_international(digits)
+        digits, is_plain = digits[2:], False
+    return settled_international(digits) or asked_international(digits, is_plain=is_plain)
 
 
 @cache
@@ -135,10 +135,18 @@ def shortest_number(rules: NumberRules) -> int:
     return min(SHORTEST_NUMBER, max(landline.possible_length)) if landline else SHORTEST_NUMBER
 
 
-def asked_international(digits: str) -> NumberReading:
-    """Judge digits that start with a country code by libphonenumber's functions."""
+def asked_international(digits: str, *, is_plain: bool = False) -> NumberReading:
+    """Judge digits that start with a country code by libphonenumber's functions.
+
+    Plain are those without plus or prefix: 5325550142 may be a Turkish mobile that lacks its country code rather
+    than a number of Cuba, so one in no known range must be longer than a local number.
+    """
     number = _parsed("+" + digits, None)
-    return unusable(number) if isinstance(number, str) else _judged(number, is_international=True)
+    if isinstance(number, str):
+        return unusable(number)
+    reading = _judged(number, is_international=not is_plain)
+    is_long = len(phonenumbers.national_significant_number(number)) > LONGEST_LOCAL_NUMBER
+    return NumberReading(reading.e164) if reading.e164 and is_long else reading
 
 
 def asked_national(digits: str, country: str) -> NumberReading:

@@ -53,6 +53,14 @@ def test_international_plain_digits(country: str | None, text: str, found: str) 
     assert read(text, country, "international") == reading_of(found)
 
 
+def test_international_plain_digits_may_lack_their_country_code() -> None:
+    """Digits of no known range that are no longer than a local number are taken with plus or prefix only."""
+    for text in ("5325550142", "2079460958", "9123456789"):
+        assert read(text, None, "international").reason == "invalid_number", text
+        assert read(f"+{text}", None, "international") == read(f"00{text}", None, "international")
+        assert read(f"+{text}", None, "international").reason == "", text
+
+
 @table(("country", "prefix", "found", "texts"), CASES["outside_prefix"])
 def test_outside_prefix(country: str, prefix: str, found: str, texts: tuple[str, ...]) -> None:
     """The digits for an outside line, the longest that fit, go exactly once, and never from a number with plus."""
