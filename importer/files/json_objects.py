@@ -80,7 +80,7 @@ def places_of_objects(opened: Callable[[], BinaryIO], shown: str) -> Iterator[tu
         if is_list:
             yield ((),)
         is_single = not is_list
-        for _ in text.elements("[]") if is_list else iter(text.peek, ""):
+        for _ in text.items():
             for way in _lists(text, inside):
                 lists |= {way: None} if len(lists) <= MOST_LISTS else {}
             if is_single and text.peek():
@@ -244,13 +244,11 @@ def _objects(opened: Callable[[], BinaryIO], shown: str, place: Place, may_lack:
     with opened() as source:
         text = _Text(source, shown)
         is_list = text.peek() == "["
-        for _ in text.elements("[]") if is_list else iter(text.peek, ""):
+        for _ in text.items():
             if place:
                 yield from _listed(text, place, may_lack)
             else:
                 yield text.item(may_be_unfinished=not is_list)
-        if text.peek():
-            text.refuse("something stands behind the end of the JSON text")
 
 
 def _listed(text: "_Text", place: tuple[str, ...], may_lack: bool) -> Iterator[_Item]:
@@ -331,6 +329,18 @@ class _Text:
                 if self.peek() == brackets[1]:
                     self.refuse("a comma stands before the closing bracket")
         self.take(brackets[1])
+
+    def items(self) -> Iterator[None]:
+        """Step over the text: objects one after the other, or lists of them, which pages of an answer may be.
+
+        Such lists stand one after the other or in a list. The caller steps over each object.
+        """
+        is_list = self.peek() == "["
+        while self.peek():
+            if (self.peek() == "[") is not is_list:
+                self.refuse("something stands behind the end of the JSON text")
+            for _ in self.elements("[]") if is_list else (None,):
+                yield from self.elements("[]") if self.peek() == "[" else (None,)
 
     def members(self) -> Iterator[str]:
         """Step over an object and yield its keys; the caller steps over the value of each."""
