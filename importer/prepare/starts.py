@@ -50,7 +50,8 @@ def add_zone_evidence(evidence: ZoneEvidence, rows: pd.DataFrame, rules: Rules) 
 def known_starts(conditions: Conditions, rules: Rules) -> npt.NDArray[np.int64]:
     """Return the start of each row of a chunk that has one, as epoch seconds; none from after the run began."""
     spec = rules.format.time
-    columns = {*spec.columns, spec.zone_column, spec.evidence.column if spec.evidence else None}
+    evidence = spec.evidence.columns() if spec.evidence else ()
+    columns = {*spec.columns, spec.zone_column, *evidence, *spec.evidence_time}
     frame = conditions.with_texts(rules.format.derived.keys() & columns)
     read = read_local_times(texts_of(frame, spec.columns), frame, rules)["utc"].dropna()
     starts = read.to_numpy().astype("datetime64[s]").astype(np.int64)
@@ -152,7 +153,8 @@ def read_local_times(texts: pd.Series, rows: pd.DataFrame, rules: Rules) -> pd.D
     The ids are searched for evidence only where the clock leaves two instants, that is never or for two hours a
     year: searching all of them took 3 % of the time of `check`.
     """
-    column, formats, source = rules.format.time.zone_column, rules.time_formats, rules.format.time.evidence
+    spec, formats = rules.format.time, rules.time_formats
+    column, source = spec.zone_column, spec.evidence
     parts = []
     for name in rows[column].unique().tolist() if column and len(rows) else [""]:
         some = texts[(rows[column] == name).to_numpy()] if column else texts
@@ -160,7 +162,13 @@ def read_local_times(texts: pd.Series, rows: pd.DataFrame, rules: Rules) -> pd.D
         read = times.read_times(some, formats, zone)
         doubtful = read["reason"].isin(times.DOUBTFUL)
         if doubtful.any() and source is not None:
-            made_at = _made_at(rows.loc[read.index[doubtful], source.column], rules)
+            asked = rows.loc[read.index[doubtful]]
+            made_at = _made_at(asked[source.column], rules)
+            if spec.evidence_time:  # made as long after the time as the clock shows, unless it was changed since
+                shown = texts_of(asked, spec.evidence_time), some[doubtful]
+                made, start = (times.read_times(each, formats, "UTC")["utc"] for each in shown)
+                later = (made - start).dt.total_seconds()
+                made_at = (made_at - later.astype("Int64")).where(later.between(0, 3599))
             settled = times.read_times(some[doubtful], formats, zone, made_at)
             read = pd.concat([read.loc[~doubtful], settled]).loc[read.index]
         parts.append(read.replace({"reason": {"no_zone": "unknown_zone"}}) if name else read)
