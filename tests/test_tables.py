@@ -247,6 +247,14 @@ def test_calls_on_two_sheets(tmp_path: Path, program: Program) -> None:
     assert ran.code == 0
 
 
+def test_header_of_an_unknown_sheet(tmp_path: Path) -> None:
+    """The header of a sheet that no format fits is seen, however few columns it has."""
+    for width in range(2, 13):
+        names = [f"{letter} column" for letter in "abcdefghijkl"[:width]]
+        path = book_of(tmp_path / f"{width}.xlsx", {"S": [names, ["2026-03-02 09:14:07", *["1"] * (width - 1)]]})
+        assert f"column names found: {', '.join(names)}" in refusal(path)
+
+
 def test_packed_workbook(tmp_path: Path) -> None:
     """A workbook packed once more, as it comes by mail, is read all the same."""
     path = book_of(tmp_path / "a.xlsx", {"S": [HEADER, call(1)]})

@@ -216,10 +216,13 @@ def outline_of(sample: Sample, delimiter: str | None) -> Outline:
         if width <= 1 or score <= best_score:
             continue
         best, best_score = Outline(mark, width, None, ()), score
+        # The rows of a sheet have empty cells behind the last column.
+        ends = (place for _, cells in records for place, cell in enumerate(cells, start=1) if cell.strip())
+        least = max(2, min(max(ends, default=0), width) // 2)
         for line, cells in records[:HEADER_RECORDS]:
             filled = [cell.strip() for cell in cells if cell.strip()]
             values = [cell for cell in filled if re.search(_LIKE_A_VALUE, cell)]
-            is_full = len(cells) == width and len(filled) >= max(2, width // 2)
+            is_full = len(cells) == width and len(filled) >= least
             is_varied = len({*map(column_key, filled)}) >= len(filled) - 1
             if is_full and is_varied and len(values) <= len(filled) // 10:
                 best = Outline(mark, width, line, cells)
