@@ -101,6 +101,8 @@ class TomlText:
         if first["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(path[-1]), known_keys(model), n=1)
             meant = f"Did you mean `{near[0]}`? " if near else ""
+            if "policies" in path or path[-1] in ("outside_prefix", "extension"):
+                meant = "It stands in the configuration file, in a table [policies.NAME] of the format's name. "
             return self.fault(path, "this key is not known", f"{meant}{SEE_README}")
         if first["type"] == "missing":
             return self.fault(path, "this key is required and missing", f"Add it. {SEE_README}")
