@@ -165,8 +165,7 @@ def report_command(
             write_page(path, of_run, replace=force)
     else:
         raise UsageError("report: name either a results file or a run", hint="Runs: `cdr-importer status --runs`.")
-    if sys.stdout.isatty():  # cron mails whatever is printed
-        show(f"The report is in {path}.")
+    _show_where(path)
 
 
 def _write_history(settings: Settings, path: Path, *, force: bool, shown_ledger: str) -> None:
@@ -179,6 +178,11 @@ def _write_history(settings: Settings, path: Path, *, force: bool, shown_ledger:
     with open_reader(settings.ledger) as ledger:
         history = partial(history_report, ledger, settings.ledger, settings.timezone, shown_ledger)
         write_page(path, history, replace=force)
+    _show_where(path)
+
+
+def _show_where(path: Path) -> None:
+    """Print where the page is, at a terminal only: cron mails whatever is printed."""
     if sys.stdout.isatty():
         show(f"The report is in {path}.")
 

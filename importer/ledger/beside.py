@@ -141,9 +141,9 @@ def read_generation(ledger: Path) -> Generation:
 
 def write_generation(ledger: Path, generation: int, closed: str = "") -> None:
     """Make the generation durable; ``closed`` is the `file_mark` of a ledger's file that is whole and synced."""
-    path, text = companion(ledger, GENERATION), f"generation={generation}\n"
-    with os_errors_as(LedgerError, f"cannot write {path}", path, _DISK_HINT):
-        replace_private_file(path, (text + (f"closed={closed}\n" if closed else "")).encode())
+    _replace(
+        companion(ledger, GENERATION), f"generation={generation}\n" + (f"closed={closed}\n" if closed else "")
+    )
 
 
 def hashed(number: str, key: bytes) -> str:
@@ -174,9 +174,8 @@ def keep_decisions(ledger: Path, decisions: Mapping[str, str]) -> None:
     is uncertain there, and the next decision replaces that one. In the other order a ledger restored later would
     lack a decision on which its person relies, and might send the call.
     """
-    path, kept = companion(ledger, FORGOTTEN), {**read_decisions(ledger), **decisions}
-    with os_errors_as(LedgerError, f"cannot write {path}", path, _DISK_HINT):
-        replace_private_file(path, "".join(f"{what} {word}\n" for what, word in kept.items()).encode())
+    kept = {**read_decisions(ledger), **decisions}
+    _replace(companion(ledger, FORGOTTEN), "".join(f"{what} {word}\n" for what, word in kept.items()))
 
 
 def check_wal(ledger: Path, *, discard: bool = False) -> None:
@@ -284,3 +283,8 @@ def _read(path: Path, most_bytes: int = -1) -> str | None:
     with reading, suppress(FileNotFoundError), path.open("rb") as file:
         return file.read(most_bytes).decode("ascii", "replace")
     return None
+
+
+def _replace(path: Path, text: str) -> None:
+    with os_errors_as(LedgerError, f"cannot write {path}", path, _DISK_HINT):
+        replace_private_file(path, text.encode())

@@ -150,8 +150,13 @@ def held_ledger(
         try:
             yield ledger
         except ImporterError as error:
-            code, reason = ending_of(error)
             with suppress(ImporterError):
-                ledger.finish_run(code, json.dumps({"reason": reason}))
+                finish_by_error(ledger, error)
             raise
         ledger.finish_run(ExitCode.OK, json.dumps({"reason": "done"}))
+
+
+def finish_by_error(ledger: Ledger, error: BaseException) -> None:
+    """Note in the ledger that an error ended its run; raises as `Ledger.finish_run`."""
+    code, reason = ending_of(error)
+    ledger.finish_run(code, json.dumps({"reason": reason}))

@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path
 
 from importer import __version__
-from importer.errors import ImporterError, ending_of
+from importer.errors import ImporterError
 from importer.files.export import named_files
 from importer.ledger.ledger import Ledger
 from importer.ledger.reader import LedgerReader, open_reader
 from importer.ledger.schema import create_ledger
 from importer.ledger.values import RunInfo
 from importer.pipeline.dead_runs import drop_old_results, finish_dead_runs
-from importer.pipeline.ending import ReadSoFar, summary_of, summary_record
+from importer.pipeline.ending import ReadSoFar, finish_by_error, summary_of, summary_record
 from importer.pipeline.inputs import detect_inputs
 from importer.pipeline.run import Run, ask_to_deliver, gmt_text, lock_wait
 from importer.private_files import whose
@@ -128,9 +128,8 @@ def _opened(run: Run, has_files: bool, target: Path, account: str) -> Iterator[L
         try:
             ledger.check_account(account)
         except ImporterError as error:
-            code, reason = ending_of(error)
             with suppress(ImporterError):
-                ledger.finish_run(code, json.dumps({"reason": reason}))
+                finish_by_error(ledger, error)
             raise
         ledger.recover()
         finish_dead_runs(run, ledger)
@@ -162,6 +161,5 @@ def _results(run: Run, ledger: Ledger | None, target: Path, read: ReadSoFar) -> 
                 standing = results.standing(ledger.fates, partial(ledger.run_fates, run.run_id))
                 run.listener.broke_off(summary_of(run, target, read, standing, None, None))
             else:
-                code, reason = ending_of(error)
-                ledger.finish_run(code, json.dumps({"reason": reason}))
+                finish_by_error(ledger, error)
         raise

@@ -209,10 +209,10 @@ class CallMaker:
     def _finished(self, row: _Row) -> ResultRow:
         """Return the line of the results of a row that is no call."""
         place = Place(self._files[row.file].name, row.line)
-        other = Place(self._files[row.decided_by // LINES_PER_FILE].name, row.decided_by % LINES_PER_FILE)
         of_row = partial(ResultRow, place, state=row.state, source_id=row.source_id)
         if row.skip:
             return of_row(Outcome.SKIPPED, reason=row.skip)
+        other = Place(self._files[row.decided_by // LINES_PER_FILE].name, row.decided_by % LINES_PER_FILE)
         decided = row.decision == Decision.OTHER_LEG or other == place
         if row.reason == ATTENDED_SINCE and decided:  # the ledger holds it otherwise; staging has the last word
             known = row.start != NO_START
