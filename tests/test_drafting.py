@@ -179,6 +179,14 @@ def test_draft_of_what_detect_reads(written: bytes, german: TomlText, program: P
     assert f"column names found: {', '.join(made['columns'].values())}\n" in said
 
 
+def test_totals_and_the_header_again_are_no_rows(german: TomlText, tmp_path: Path) -> None:
+    """Lines that no import takes for rows teach a draft nothing: a date beside `Summe` stays a date."""
+    header, *rows = GERMAN.splitlines()[1:]
+    more = "\n".join((header, *rows[:2], header, *rows[2:], "Summe;;;;;4 calls;0:00:58", ""))
+    again = drafted(tmp_path, f"Calls of March\n{more}")
+    assert again.text == german.text
+
+
 @table("text", ["Start,From\n", "just\nwords\n"])
 def test_export_without_rows_or_columns_is_refused(text: str, tmp_path: Path) -> None:
     """Where there is nothing to learn from nothing is written."""

@@ -22,7 +22,7 @@ from importer.formats.catalogue import OPEN_POINT, TomlText
 from importer.formats.cells import Dialect, Quotes, numbered_records, plain_cell
 from importer.formats.dates import bare_time
 from importer.formats.language import CauseTable, word_key
-from importer.formats.sample import RESAVED_DELIMITERS, Sample, outline_of, sample_text
+from importer.formats.sample import RESAVED_DELIMITERS, Sample, is_total, outline_of, sample_text
 from importer.settings.options import Settings
 from schemas.vocabulary import Direction, Verdict, counted
 
@@ -245,7 +245,8 @@ def draft_of(path: Path, settings: Settings) -> Draft:
             # An over-long cell ends the reading: what was read so far is enough for a draft.
             if cells is None or len(rows) == MOST_ROWS:
                 break
-            if line > (header_line or 0) and len(cells) == width and any(cells):
+            is_row = len(cells) == width and any(cells) and tuple(cells) != header and not is_total(cells)
+            if line > (header_line or 0) and is_row:
                 rows.append(list(map(plain_cell, cells)))
     if not rows:
         raise InputUnusableError(
