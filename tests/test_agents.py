@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import cases, table
+from conftest import SAMPLES, Program, cases, read_results, table
 from importer.errors import ConfigurationError
 from importer.formats.cells import caseless
 from importer.prepare.agents import Agent, AgentBook, load_agents
@@ -50,6 +50,18 @@ def test_listed_agent_without_number_is_known_by_the_number_exported(tmp_path: P
     book = _load(tmp_path, HEADER + "101,,501,,Ann Lee\n")
     assert book.find(("Ann Lee", "+12125550155"), NUMBERS, EXTENSIONS) == Agent("+12125550155", "501")
     assert book.find(("101", "+12125550155"), NUMBERS, EXTENSIONS) == Agent("+12125550190", "501")
+
+
+def test_hint_is_true_of_an_agent_listed_without_number(program: Program, tmp_path: Path) -> None:
+    """Whether the file lacks the agent or only their number, the hint says that it has no number for them."""
+    agents, results = tmp_path / "agents.csv", tmp_path / "results.csv"
+    agents.write_text(f"{HEADER}119,,501,,Ann Lee\n", encoding="utf-8")
+    where = ("--timezone", "America/New_York", "--country", "US", "--agents", agents, "--results", results)
+    program("check", *where, SAMPLES / "asterisk-csv" / "day.csv")
+    hints = [row["hint"] for row in read_results(results) if row["reason"] == "no_agent_number"]
+    assert any('"119"' in hint for hint in hints)  # listed
+    assert any('"101"' in hint for hint in hints)
+    assert all("the agents file has no number for it: add it there" in hint for hint in hints)
 
 
 def test_book_says_whom_it_lists(book: AgentBook) -> None:

@@ -309,12 +309,12 @@ def test_page_begins_with_a_sentence(outcomes: dict[str, int], stopped: str, sen
     assert ("table of exit codes" in text) == stopped.startswith("78")
 
 
-def test_agents_without_a_line_are_listed(program: Program, tmp_path: Path) -> None:
-    """Whom the export names and no line of the agents file does stands once, with the rows."""
+def test_agents_without_a_number_are_listed(program: Program, tmp_path: Path) -> None:
+    """For whom the agents file has no number stands once, as the export names them, with the rows."""
     sample = SAMPLES / "asterisk-csv" / "master-21-columns.csv"
     program("check", *sample_options(sample), "--results", tmp_path / "r.csv", sample)
     page = _Page(page_of(results_report(tmp_path / "r.csv")))
-    assert page.rows["Agents without a line in the agents file"] == [['"alice", "Alice"', "", "1"]]
+    assert page.rows["Agents without a number in the agents file"] == [['"alice", "Alice"', "", "1"]]
 
 
 def test_latest_days_are_compared(path: Path) -> None:

@@ -185,8 +185,8 @@ def call_hint(reason: str, row: Sequence[str], rules: Rules) -> str:
             what = f"{subject(columns, 'is', 'are')} empty: nothing says which agent called."
             return f"{what} Fill it in, or give --default-agent-number."
         return (
-            f"{subject(columns, 'names', 'name')} the agent as {', '.join(named)}, which is no telephone number "
-            "and not in the agents file: add a line for it there (--agents), or give --default-agent-number."
+            f"{subject(columns, 'names', 'name')} the agent as {', '.join(named)}, which is no telephone number, "
+            "and the agents file has no number for it: add it there (--agents), or give --default-agent-number."
         )
     if reason == "invalid_voiceuri":
         shown = rules.shown((call.voiceuri or "",))[0]

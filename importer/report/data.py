@@ -62,8 +62,8 @@ class Report:
     """All values of a page; the page leaves out the ones that are empty.
 
     The counters of a results file are filled row by row. ``states`` and ``agents`` count calls by name and
-    outcome; ``examples`` has place and hint of a few rows of each of the ``causes``; ``unlisted`` are agents that
-    no line of the agents file names, with their rows. ``sent`` counts calls by epoch second, in a history
+    outcome; ``examples`` has place and hint of a few rows of each of the ``causes``; ``unlisted`` are agents whose
+    number the agents file does not have, with their rows. ``sent`` counts calls by epoch second, in a history
     requests. ``hours`` has the calls of each hour on the clock of ``zone``; in a history the requests.
     ``skipped_known``: the outcomes count the skipped rows though no row shows them. ``carried`` calls were of
     earlier runs. ``ledger`` is where the `resolve` lines lead, empty for the default. ``facts`` are names and
