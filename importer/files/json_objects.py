@@ -354,7 +354,7 @@ class _Text:
     def item(self, *, may_be_unfinished: bool = False) -> _Item:
         """Step over an object and return it; with ``may_be_unfinished`` also one that its line breaks off.
 
-        The keys of an object inside it become `outer.inner`.
+        The keys of an object inside it become `outer.inner`, unless `outer_inner` says the same.
         """
         if self.peek() != "{":
             self.refuse("an object { } is missing: every item must be one")
@@ -376,6 +376,10 @@ class _Text:
                 if column in cells:
                     self.refuse(f"an object has the key {column[:40]!r} twice")
                 cells[column] = _text_of(cell)
+        # Airbyte writes what an object holds once more beside it: `properties_hs_timestamp`.
+        copied = [name for name in cells if "." in name and cells.get(name.replace(".", "_")) == cells[name]]
+        for name in copied:
+            del cells[name]
         return line, cells, None
 
     def value(self, *, may_be_unfinished: bool = False) -> object:
