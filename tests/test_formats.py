@@ -207,6 +207,13 @@ def test_samples_keep_their_promises(tmp_path: Path) -> None:
         assert detected(_file(tmp_path, header)).format.name == name, f"{header} without rows"
 
 
+def test_letters_of_another_alphabet_tell_columns_apart(tmp_path: Path) -> None:
+    """Headers with such letters are compared whole: two that begin with the same Latin word are two columns."""
+    own = _load(_own(tmp_path, '"Agent"', '"ID записи"'))
+    export = _file(tmp_path, "Number dialled,ID заказа звонка,Id  Записи,Result,Started\n2125550142,7,101,486,x\n")
+    assert detected_as(export, own).positions["agent"] == 2
+
+
 def test_ambiguous_file_is_refused_with_both_names() -> None:
     """A file that two formats fit is refused, and --format settles it."""
     twin = catalogue().formats["twilio"].model_copy(update={"name": "twin"})

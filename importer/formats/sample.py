@@ -35,6 +35,9 @@ TOTALS: Final = re.compile(
 )
 TOTALS_BEGIN: Final = ("to", "gr", "su", "ge", "in", "so")
 
+ANOTHER_ALPHABET: Final = re.compile(r"[^\W\d_\u0000-\u036f\u1e00-\u1eff]")
+"""A letter that is not Latin: `ID записи` and `ID заказа` are two columns."""
+
 MOST_CELLS = 3
 """So many cells at most a line of words has, which commas in it divide: `Query OK, 2 rows affected, 1 warning`."""
 
@@ -234,7 +237,8 @@ def outline_of(sample: Sample, delimiter: str | None) -> Outline:
 def column_key(text: str) -> str:
     """Return a header cell in the form in which headers are compared: Latin letters and digits, lower case.
 
-    A header without any is compared as it stands, without case.
+    A header without any, or with letters of another alphabet, is compared as it stands, without case.
     """
     text = caseless(text)
-    return re.sub(r"[^0-9a-z]+", "", text) or text.strip()
+    plain = "" if ANOTHER_ALPHABET.search(text) else re.sub(r"[^0-9a-z]+", "", text)
+    return plain or text.strip()
