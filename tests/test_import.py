@@ -206,6 +206,23 @@ def test_attended_since(program: Program, account: Simulator, tmp_path: Path) ->
     assert len(account.arrivals) == 3
 
 
+def test_came_in_since(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A call of which the first export had only the leg on which it was forwarded came in after all."""
+    export, results = tmp_path / "calls.csv", tmp_path / "results.csv"
+    header = "legId,originatorId,caller.number,callee.number,startTime,answerTime,hangupCause\n"
+    forwarded = [f"l{n},o{n},101,+1212555014{n},2026-11-25T14:1{n}:00Z,,16\n" for n in range(2)]
+    came_in = [f"m{n},o{n},+1212555015{n},101,2026-11-25T14:1{n}:00Z,,16\n" for n in (0, 1, 7)]
+    options = ("--default-agent-number", "+12125550101", "--results", results)
+    export.write_text(header + "".join(forwarded))
+    assert run_import(program, "--limit", "1", *options, export).code == 0
+    export.write_text(header + "".join(forwarded + came_in))
+    results.unlink()
+    ran = run_import(program, *options, export)
+    assert (ran.code, ran.summary()["skipped"]) == (3, "4")
+    assert rows_of(results) == [("4", "conflict", "attended_since"), ("5", "skipped", "attended")]
+    assert len(account.arrivals) == 1
+
+
 def test_attended_before_it_was_sent(program: Program, account: Simulator, tmp_path: Path) -> None:
     """Calls left pending or refused that an export shows attended are skipped, each row once, and never sent."""
     account.script(Fault.refusal("INVALID_DATA"))

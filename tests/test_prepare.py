@@ -61,14 +61,15 @@ def test_way_of_writing_does_not_matter(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", for_each(INPUTS, HELD))
 def test_attended_calls_that_the_ledger_holds(path: Path) -> None:
-    """An attended call that the ledger holds otherwise is one conflict, in its place; all else is as it was."""
+    """A call that was attended, or came in, and that the ledger holds otherwise is one conflict, in its place."""
     plain = prepared([detected(path)], plan_for(path.parent.name))
     chunk_rows = 1 if path.name == "state-only.csv" else 13
     plan = plan_for(path.parent.name, held=lambda ids: dict.fromkeys(ids, True), chunk_rows=chunk_rows)
     shown = prepared([detected(path)], plan)
     pairs = [(was, now) for was, now in zip(plain.listed, shown.listed, strict=True) if was != now]
     conflicts = [now for _, now in pairs]
-    attended = [row for row in plain.listed if isinstance(row, ResultRow) and row.reason == "attended"]
+    reasons = {"attended"} | ({"incoming"} if detected(path).format.call.incoming_decides else set())
+    attended = [row for row in plain.listed if isinstance(row, ResultRow) and row.reason in reasons]
     assert {row.place for row in conflicts} <= {row.place for row in attended}
     assert {each.reason for each in conflicts if isinstance(each, ResultRow)} <= {"attended_since"}
     assert {row.source_id for row in conflicts} == {row.source_id for row in attended}

@@ -37,14 +37,16 @@ RESTORED_HINT = (
     "The ledger was restored from a backup, and the call may have been sent in between. Look in Zoho whether it "
     "arrived, then settle it with: cdr-importer resolve"
 )
-_ATTENDED_HINT = "An export shows this call attended, so it is not sent."
+_ATTENDED_HINT = "An export shows this call attended, or that it came in, so it is not sent."
 _NOTIFIED_HINT = (
-    "This row shows the call attended, and Zoho was told{when} that the customer did not attend it. Correct the "
-    "call in Zoho, then end this reminder with: cdr-importer resolve {call_id} --close --note TEXT"
+    "This row shows the call attended, or that it came in, and Zoho was told{when} that the customer did not "
+    "attend it. Correct the call in Zoho, then end this reminder with: cdr-importer resolve {call_id} --close "
+    "--note TEXT"
 )
 _PERHAPS_NOTIFIED_HINT = (
-    "This row shows the call attended, and Zoho may have been told that the customer did not attend it. Look in "
-    "Zoho and correct the call if it is there, then settle it: cdr-importer resolve {call_id} --close --note TEXT"
+    "This row shows the call attended, or that it came in, and Zoho may have been told that the customer did not "
+    "attend it. Look in Zoho and correct the call if it is there, then settle it: cdr-importer resolve {call_id} "
+    "--close --note TEXT"
 )
 _SENDING_HINT = "A run is sending this call, or died when it did: look again when that run has ended."
 _OTHER_CONTENT = Fate(

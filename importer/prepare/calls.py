@@ -116,7 +116,8 @@ class CallMaker:
         if len(named):
             keys = self._keys.loc[pd.Index(named_by[named_by >= 0])]
             rows.loc[named, ["source_id", "key"]] = keys.set_axis(named)
-        shows = (rows["decision"] == Decision.ATTENDED).to_numpy(copy=True)  # that its call was attended after all
+        # That its call was attended after all, or came in.
+        shows = rows["decision"].isin([Decision.ATTENDED, Decision.INCOMING]).to_numpy(copy=True)
         shows[grouped] |= resolved["is_attended"]
         rows.loc[(rows["reason"] == ATTENDED_SINCE) & ~shows, "reason"] = ""
         rows["state"] = pd.array(_STATES, dtype="str").take(rows["rank"].to_numpy())

@@ -197,7 +197,7 @@ def resolve(rows: Rows, joined: Joined) -> Rows:
     first, group = np.flatnonzero(opens), np.cumsum(opens) - 1
     ranks, places = rank[order], rows["place"][order]
     problem_at = np.append(first[1:], len(rows)) - 1  # problems sort last in their group
-    unclear = np.maximum.reduceat(ranks, first) >= Rank.PROBLEM
+    unclear = (np.maximum.reduceat(ranks, first) >= Rank.PROBLEM) & _is_state(ranks[first])
     resolved = np.empty(len(rows), RESOLVED)
     resolved["slot"] = rows["slot"]
     resolved["start"][order] = np.minimum.reduceat(start[order], first)[group]

@@ -156,12 +156,13 @@ class RowPreparer:
     def _held(self, rows: pd.DataFrame, conditions: Conditions) -> tuple[Flags, Flags]:
         """Return of which rows the ledger has the id, and which may show attended what it has as not attended.
 
-        Asked are attended rows, and rows of a state that are joined to rows with other ids: one may be attended,
-        and an export that ended between them may have given the call the id of any.
+        Asked are attended rows, rows by which a call came in, and rows of a state that are joined to rows with
+        other ids: one may be attended, and an export that ended in between may have given the call the id of any.
         """
         held, attended_since = np.zeros((2, len(rows)), dtype=np.bool_)
         if self.rules.plan.held is not None:
-            asked = rows["call.rank"].isin([Rank.ATTENDED, Rank.UNDIRECTED_ATTENDED]).to_numpy()
+            reaching = (Rank.INCOMING, Rank.ATTENDED, Rank.UNDIRECTED_ATTENDED)
+            asked = rows["call.rank"].isin(reaching).to_numpy()
             of_state = rows["call.rank"].between(Rank.BUSY, Rank.NOANSWER).to_numpy()
             for name in self.rules.format.call.joins:
                 asked = asked | of_state & conditions.hold({name: Test(empty=False)})
@@ -176,7 +177,8 @@ class RowPreparer:
     def _with_customer(self, rows: pd.DataFrame, conditions: Conditions) -> pd.DataFrame:
         """Add ``call.customer``, E.164 or why there is none (with ``call.hint``), for rows that matter."""
         rules, call = self.rules, self.rules.format.call
-        with_state = rows["call.outcome_rank"].between(Rank.BUSY, Rank.NOANSWER) | rows["call.attended_since"]
+        with_state = rows["call.outcome_rank"].between(Rank.BUSY, Rank.NOANSWER)
+        with_state |= rows["call.attended_since"] & (rows["call.rank"] != Rank.INCOMING)
         for name in self._late:  # of the rows that stay, whose distinct values are known
             conditions.column(name)
         asked = {call.customer, call.sent_number, *rules.format.origins(call.customer)} & {*rows}
