@@ -119,6 +119,7 @@ def test_init_asks(program: Program, keys: Typed, unsigned: Simulator) -> None:
     assert ran.code == 0, ran.stderr
     assert sorted(path.name for path in Path().iterdir())[:2] == ["agents.csv", "ledger.sqlite"]
     assert not Path("nowhere").exists()
+    assert max(len(line) for line in ran.stderr.splitlines() if os.environ["HOME"] not in line) <= 80
     assert "'y' answers no question with a value" in ran.stderr
     config = tomllib.loads(config_path().read_text())
     assert (config["timezone"], config["country"]) == ("Europe/London", "GB")

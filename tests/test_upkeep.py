@@ -10,6 +10,11 @@ from misbehaviour import Fault, Simulator
 from runs import ledger_counts
 
 
+def is_narrow(text: str) -> bool:
+    """Return whether no line of a text is wider than a terminal of 80 columns."""
+    return max(map(len, text.splitlines())) <= 80
+
+
 def rows(count: int) -> list[str]:
     """Return calls to different customers, none of whom has the agent's number."""
     return [call_row(number, sender="+12125550199") for number in range(count)]
@@ -26,7 +31,7 @@ def export(account: Simulator, program: Program, tmp_path: Path) -> Path:
 def test_purge(program: Program, export: Path, tmp_path: Path) -> None:
     """A purge of nothing old deletes nothing; an age or number that is none is a wrong option, not repeated."""
     ran = program("ledger", "purge")
-    assert (ran.code, ran.stdout.split(" ")[0]) == (0, "0")
+    assert (ran.code, ran.stdout.split(" ")[0], is_narrow(ran.stdout)) == (0, "0", True)
     assert ledger_counts(tmp_path) == {"accepted": 1, "pending": 2}
     for age in ("0d", "400", "-1d", "1w"):
         assert program("ledger", "purge", "--older-than", age).code == 2
@@ -39,7 +44,7 @@ def test_forget(program: Program, account: Simulator, export: Path, tmp_path: Pa
     """A forgotten number's open calls are never sent, not even when they are imported again, and never printed."""
     number = rows(2)[1].split(",")[4]
     ran = program("ledger", "forget", "--number", number)
-    assert (ran.code, ran.stdout.startswith("1 call was closed")) == (0, True)
+    assert (ran.code, ran.stdout.startswith("1 call was closed"), is_narrow(ran.stdout)) == (0, True, True)
     assert number not in ran.stdout + ran.stderr
     assert program("import", "--results", tmp_path / "again.csv", "--all-rows", export).code == 0
     assert outcomes_in(tmp_path / "again.csv") == ["already_accepted", "skipped", "accepted"]
@@ -64,6 +69,7 @@ def test_restore_with_all_results(program: Program, account: Simulator, restored
     assert (ran.code, "ledger accept-restore" in ran.stderr) == (78, True)
     ran = program("ledger", "accept-restore", "--complete", tmp_path / "lost.csv")
     assert (ran.code, ran.stdout.splitlines()[0]) == (0, "2 calls were made accepted, 2 accepted ones added.")
+    assert is_narrow(ran.stdout)
     assert ran.stdout.splitlines()[-1].startswith("Import the exports since the backup again")
     assert program("import", "--results", tmp_path / "after.csv", restored).code == 0
     assert outcomes_in(tmp_path / "after.csv") == ["already_accepted"] * 5
@@ -85,7 +91,7 @@ def test_restore_of_calls_settled_since(program: Program, account: Simulator, tm
     assert program("import", "--results", tmp_path / "refused.csv", export).code == 78
     ran = program("ledger", "accept-restore", "--complete", *tmp_path.glob("*results*.csv"))
     said = "1 call was made accepted, 0 accepted ones added, 1 closed, as `resolve` said since the backup."
-    assert (ran.code, ran.stdout.splitlines()[0]) == (0, said)
+    assert (ran.code, " ".join(ran.stdout.splitlines()[:2]), is_narrow(ran.stdout)) == (0, said, True)
     sent = len(account.arrivals)
     assert program("import", "--results", tmp_path / "after.csv", "--all-rows", export).code == 0
     assert (outcomes_in(tmp_path / "after.csv"), len(account.arrivals)) == (["already_accepted", "skipped"], sent)

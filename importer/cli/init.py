@@ -258,7 +258,8 @@ def _is_meant(agents: Path) -> bool:
     if agents.exists():
         return True
     if not os.access(agents.parent, os.W_OK):
-        show(f"{agents} is not there, nor a folder for it in which you may write: put it there first.", err=True)
+        fault = f"{agents} is not there, nor a folder for it in which you may write: put it there first."
+        show_lines(wrapped(fault, "  ", is_cut=False), err=True)
         return False
     return click.confirm(f"{agents} is not there. Make it, to be completed?", default=False, err=True)
 

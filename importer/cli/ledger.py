@@ -320,10 +320,8 @@ def purge_command(settings: Settings, older_than: str) -> None:
     horizon = gmt_text(time.time() - int(days[1]) * _DAY_SECONDS)
     with held_ledger(settings, "ledger purge", show_message) as ledger:
         calls, decisions, runs = ledger.purge(horizon)
-    show(
-        f"{counted(calls, 'call')} last sent before {horizon} GMT deleted, with "
-        f"{counted(decisions, 'decision')} and {counted(runs, 'run')}."
-    )
+    deleted = f"{counted(calls, 'call')} last sent before {horizon} GMT deleted"
+    show_lines(wrapped(f"{deleted}, with {counted(decisions, 'decision')} and {counted(runs, 'run')}."))
 
 
 @ledger_group.command(
@@ -345,8 +343,8 @@ def forget_command(settings: Settings, number: str | None) -> None:
         stood = ledger.forget(wanted, who=user_name(os.geteuid()))
     by_state = ", ".join(f"{count} {state}" for state, count in stood.items())
     show(f"{counted(sum(stood.values()), 'call was', 'calls were')} closed and scrubbed ({by_state}).")
-    show("Results files, exports and backups still hold the number: delete it in what is yours; a backup put back")
-    show("loses it with `ledger accept-restore`.")
+    show("Results files, exports and backups still hold the number: delete it there.")
+    show("A backup put back loses it with `ledger accept-restore`.")
 
 
 @ledger_group.command("accept-restore", cls=Command, short_help="Take up a ledger restored from a backup.")
@@ -371,7 +369,7 @@ def accept_restore_command(settings: Settings, results: tuple[Path, ...], comple
         counts = ledger.accept_restore(evidence, complete=complete)
     made = counted(counts.accepted, "call was", "calls were")
     closed = f", {counts.closed} closed, as `resolve` said since the backup" if counts.closed else ""
-    show(f"{made} made accepted, {counted(counts.added, 'accepted one')} added{closed}.")
+    show_lines(wrapped(f"{made} made accepted, {counted(counts.added, 'accepted one')} added{closed}."))
     if counts.forgotten:
         closed = counted(counts.forgotten, "open call was", "open calls were")
         show(f"{closed} closed: their number was forgotten since the backup.")
@@ -379,7 +377,7 @@ def accept_restore_command(settings: Settings, results: tuple[Path, ...], comple
     show(f"{uncertain} uncertain now{': `cdr-importer status` lists them' if counts.uncertain else ''}.")
     if counts.doubt_before:
         show(f"Unknown calls from before {counts.doubt_before} GMT will be uncertain, not sent.")
-    show("Import the exports since the backup again: calls that waited since then are not in it.")
+    show("Import the exports since the backup again: what waited since is not in it.")
     return ExitCode.UNCERTAIN if counts.uncertain else ExitCode.OK
 
 

@@ -213,7 +213,7 @@ def sandbox_command(host: str, port: int, rate_limit: str | None) -> None:
     show(f"Accepted calls: {url}/sandbox/calls")
     show("Point an import at it from another terminal:")
     show_lines(f"  export CDR_IMPORTER_{name.upper()}={value}" for name, value in values.items())
-    show(f"For `auth login`, a code that is good for three minutes: {url}/sandbox/code")
+    show(f"A code for `auth login` (three minutes): {url}/sandbox/code")
     show("Stop it with Ctrl-C.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
