@@ -391,7 +391,7 @@ def test_json_of_a_day_without_calls(tmp_path: Path) -> None:
         for name in ("aircall-api", "callnotify"):
             found = detect(path, [catalogue().formats[name]], Settings(format=name))
             assert found is not None and sum(map(len, read_chunks(found))) == 0
-    call = '{"to": "+12125550142", "tags": []}'  # of another layout, and deeper than lists are looked for
+    call = '{"to": "+12125550142", "tags": []}'  # of another layout
     faults = ('{"message": "No access", "calls": []}', '{"calls": [], "older": [{"a": 1}]}')
     for text in ("{}", *faults, call, f'{{"a": {{"b": {{"c": [{call}]}}}}, "calls": []}}'):
         path.write_text(text, encoding="utf-8")

@@ -268,19 +268,19 @@ def _listed(text: "_Text", place: tuple[str, ...], may_lack: bool) -> Iterator[_
         text.refuse(f"the key {place[0][:40]!r} is missing or null, which other objects have", LackingError)
 
 
-def _lists(text: "_Text", inside: dict[Place, None] | None) -> Iterator[tuple[str, ...]]:
-    """Step over an object and yield the way to each list of objects in it; of the outer one also one deeper.
+def _lists(text: "_Text", inside: dict[Place, None], deeper: int = 3) -> Iterator[tuple[str, ...]]:
+    """Step over an object and yield the way to each list of objects in it or in its objects, so much ``deeper``.
 
-    The way to each object in it is added to ``inside``, which only the outer one has.
+    The way to each object in the outer one is added to ``inside``.
     """
     for key in text.members():
         if text.peek() == "[" and text.peek(behind=1) == "{":
             yield (key,)
             for _ in text.elements("[]"):
                 text.value()
-        elif inside is not None and text.peek() == "{":
+        elif deeper and text.peek() == "{":
             inside |= {(key,): None} if len(inside) < MOST_LISTS else {}
-            yield from ((key, *inner) for inner in _lists(text, None))
+            yield from ((key, *inner) for inner in _lists(text, {}, deeper - 1))
         else:
             text.value()
 
