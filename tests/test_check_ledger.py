@@ -136,3 +136,19 @@ def test_other_format_of_the_system(program: Program, account: Simulator, tmp_pa
         assert told == {row["line"] for row in rows if row["start_time"] <= last}
         (tmp_path / "cdr.csv").unlink()
     assert len(account.arrivals) == sent + len(rows) - len(told)
+
+
+def test_other_id_in_another_format(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A call that Dialpad's API knows by its first leg is not sent again from an export without that column."""
+    leg = '{"call_id":"7529997769220001","entry_point_call_id":"7529997769220000","date_connected":null,'
+    leg += '"direction":"outbound","external_number":"+12125550142","internal_number":"+12125550101",'
+    leg += '"date_started":"1772460847388","state":"hangup","target":{"type":"user","phone":"+12125550101"}}\n'
+    (tmp_path / "answer.json").write_text(leg)
+    (tmp_path / "export.csv").write_text(
+        "date_started,call_id,direction,external_number,internal_number,date_connected,timezone\n"
+        "2026-03-02 14:14:07,7529997769220001,outbound,12125550142,12125550101,,UTC\n"
+    )
+    program("import", "--init-ledger", "--results", tmp_path / "first.csv", tmp_path / "answer.json")
+    program("import", "--results", tmp_path / "second.csv", tmp_path / "export.csv")
+    reasons = [row["reason"] for name in ("first", "second") for row in read_results(tmp_path / f"{name}.csv")]
+    assert (reasons, len(account.arrivals)) == (["", "other_id_columns"], 1)
