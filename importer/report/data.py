@@ -20,6 +20,7 @@ from importer.ledger.reader import LedgerReader
 from importer.ledger.values import RunRecord
 from importer.records import OUTCOME_OF_STATE
 from importer.results.cells import read_rows
+from importer.results.file import OF_SANDBOX
 from importer.settings.options import OPTIONS
 from schemas.vocabulary import CallState, Outcome, counted
 
@@ -101,7 +102,10 @@ class Report:
 def results_report(path: Path, timezone: str | None = None) -> Report:
     """Return the report of a results file, hours on the clock of ``timezone``, else GMT; raises as `read_rows`."""
     report = Report(f"Results {path.name}", str(path), zone=timezone or "GMT")
+    facts = {}
     for row in read_rows(path):
+        if row["hint"] == OF_SANDBOX:
+            facts["A trial"] = "Zoho got nothing of these calls"
         # No program writes texts that long: one cell must not fill the page or the memory.
         for name in [each for each, text in row.items() if len(text) > _LONGEST_TEXT]:
             row[name] = row[name][: _LONGEST_TEXT - 1] + "\N{HORIZONTAL ELLIPSIS}"
@@ -126,7 +130,7 @@ def results_report(path: Path, timezone: str | None = None) -> Report:
         # Only these were surely sent in this run: the others may have kept the time of an earlier one.
         elif outcome == Outcome.ACCEPTED and (sent := _moment(row["sent_at"])):
             report.sent[int(sent.timestamp())] += 1
-    return replace(report, uncertain_count=report.outcomes[Outcome.UNCERTAIN])
+    return replace(report, uncertain_count=report.outcomes[Outcome.UNCERTAIN], facts=(*facts.items(),))
 
 
 def _moment(text: str) -> datetime | None:
