@@ -72,6 +72,11 @@ def test_help_groups_the_options_of_import(program: Program, monkeypatch: pytest
     assert [line.split()[0] for line in groups["Options:"]] == ["--config", "-h,"]
 
 
+def test_help_names_no_ledger_that_check_would_read(program: Program) -> None:
+    """Of the option `--ledger` it says that `check` has no default."""
+    assert "folder; `check`: none." in " ".join(program("check", "--help").stdout.split())
+
+
 def test_formats_explains_one(program: Program) -> None:
     """`formats NAME` explains a format, and the list names it."""
     listed = program("formats").stdout

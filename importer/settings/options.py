@@ -149,7 +149,11 @@ class Settings(PolicyChoices):
     sandbox: bool = _switch("Send to a simulator inside; nothing leaves this machine.")
     ledger: Path = field(
         default_factory=lambda: platformdirs.user_state_path(APPLICATION, appauthor=False) / "ledger.sqlite",
-        metadata={"option": Option(values.location, "PATH", "The ledger. Default: in the user's state folder.")},
+        metadata={
+            "option": Option(
+                values.location, "PATH", "The ledger. Default: in the user's state folder; `check`: none."
+            )
+        },
     )
     results: Path | None = _option(
         None, values.location, "PATH", "The results file. Default: beside the input, else here."
