@@ -37,12 +37,20 @@ MOST_DIGITS = 6
 
 _DATES = (
     *("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%d.%m.%y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y"),
-    *("%d/%m/%y", "%m/%d/%y", "%d %b %Y", "%d-%b-%Y", "%b %d, %Y"),
+    *("%d/%m/%y", "%m/%d/%y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%Y%m%d"),
 )
 _CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p")
 _ISO = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M")
 LAYOUTS = (*_CLOCKS, *_DATES, *_ISO[1:], *map("".join, product(_DATES, (" ", ", "), _CLOCKS)))
 """How a draft knows times; dots stand between day, month and year in this order only."""
+_DAY = "20[0-9]{2}(0[1-9]|1[0-2])([0-2][0-9]|3[01])"
+_OF_DIGITS = {
+    "epoch": "1[0-9]{9}",
+    "epoch_ms": "1[0-9]{12}",
+    "%Y%m%d": _DAY,
+    "%Y%m%d%H%M%S": f"{_DAY}([01][0-9]|2[0-3])[0-5][0-9][0-5][0-9]",
+}
+"""How it knows times of digits only: strptime also takes ids and telephone numbers for such."""
 
 _DRAFT = Template(f"""\
 # TODO read this draft line by line, above all the words under [[outcome]]; then delete this line.
@@ -202,9 +210,13 @@ class Draft:
 
 def _layouts(whole: list[str]) -> tuple[str, ...]:
     """Return the layouts by which most of some cells are times: two where no row proves day or month."""
+    for layout, look in _OF_DIGITS.items():
+        if whole and sum(map(bool, map(re.compile(look).fullmatch, whole))) >= MOST_OF * len(whole):
+            return (layout,)
     cells = list(map(bare_time, whole))
     found: Counter[str] = Counter()
-    for layout in LAYOUTS:  # by one after the other: strptime keeps five of them compiled
+    # By one after the other: strptime keeps five of them compiled.
+    for layout in (each for each in LAYOUTS if each not in _OF_DIGITS):
         for place, cell in enumerate(cells):
             if place == 20 and not found[layout]:
                 break
