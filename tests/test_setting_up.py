@@ -301,6 +301,15 @@ def test_description_left_open(program: Program, keys: Typed) -> None:
     assert made["call"] == {"id": ["ref"], "customer": "dialled", "agent": ["ext"]}
 
 
+def test_times_of_no_known_layout_are_left_open(program: Program, keys: Typed) -> None:
+    """Where no column can be the start it says what to type, in 80 columns, and the draft has the open points."""
+    Path("calls.csv").write_text(re.sub("([0-9]{2}):([0-9]{2}):07", r"\1h\2", CODES))
+    keys("?", "1", "5", "6", "0", "8", "", "7", "", "1", "2", "3", "")
+    ran = program("init", "--from", "calls.csv")
+    assert "\nNo column has times as they are known here: ? leaves it open.\n" in ran.stderr
+    assert (ran.code, "calls.toml is a draft: 2 open points" in ran.stderr) == (78, True)
+
+
 def test_second_system_is_described(program: Program, keys: Typed) -> None:
     """Beside a config file only the format is made, and the next command is named."""
     assert program("init").code == 0
