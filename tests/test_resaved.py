@@ -385,7 +385,7 @@ def test_note_behind_the_name_of_a_column(tmp_path: Path, name: str) -> None:
     found, rows = detected(SAMPLES / name), [*cells_of(SAMPLES / name)]
     header, at = found.header, _body(found, rows) - 1
     for place in found.places(found.format.used_columns()):
-        for note in (" (min)", " [UTC]", ", seconds", "\n(s)", "_x", ".1"):
+        for note in (" (min)", " [UTC]", ", seconds", "\n(h)", "_x", ".1"):
             rows[at] = [cell + note if number == place else cell for number, cell in enumerate(header)]
             (tmp_path / "export").write_text(saved(rows), encoding="utf-8")
             with pytest.raises(InputUnusableError, match=r"may be column|no format known"):
