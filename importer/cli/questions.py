@@ -132,10 +132,9 @@ def _questions(draft: Draft, causes: Mapping[str, CauseTable], answers: Answers)
     """Yield the questions as far as the answers so far decide which, first those that a column answers."""
     number_of = {name: str(number) for number, name in enumerate(draft.columns, start=1)}
     starts = {" ".join(number_of[name] for name in names): names for names in draft.starts()}
-    lines = () if starts else ("No column has times as they are known here: ? leaves it open.",)
-    yield Question(
-        "columns", "When it began (date and clock apart: two numbers, as 2 3)", starts, _only(starts), lines
-    )
+    text = "When it began (date and clock apart: two numbers, as 2 3)"
+    none = "No column has times as they are known here: ? leaves it open."
+    yield Question("columns", text, starts, _only(starts), () if starts else (none,))
     if len(layouts := draft.starts().get(answers["columns"], ())) > 1:
         lines = tuple(f"  {number}  {_SOME_DAY:{layout}}" for number, layout in enumerate(layouts, start=1))
         yield Question("formats", "How the 3rd of April 2026 is written there", _numbered(layouts), lines=lines)
