@@ -240,6 +240,8 @@ def test_names(folder: Path) -> None:
     """A name is a file of that name, one that is not there is left to the opening, one met twice is read once."""
     path, gone = written(folder.parent, TEXT, "[2026].csv"), folder / "gone.csv"
     assert named_files([path, gone]).paths == (path, gone)
+    mark = folder / "~$b.csv"  # a shell's `*.csv` has it too
+    assert (named_files([mark, path]).paths, named_files([mark]).paths) == ((path,), (mark,))
     with pytest.raises(NoInputError, match="not found"):
         open_export(gone)
     found = named_files([folder / "b.csv", folder, folder / "*.csv"])

@@ -122,7 +122,7 @@ def _made(path: Path, given: dict[str, str], seen: Seen | None) -> list[str]:
         if not is_interactive():
             raise UsageError(f"--agents {settings.agents} is not there", hint="Correct the path, or leave it out.")
         write_new(settings.agents, _agents_text(seen, given))
-        made.append(f"wrote  {settings.agents}, to be completed")
+        made.append(f"wrote  {settings.agents}, to be completed first")
     if settings.ledger.exists():
         made.append(f"kept   {settings.ledger}, which was there already")
     else:

@@ -36,6 +36,8 @@ from schemas.vocabulary import counted
 STANDARD_INPUT = Path("-")
 UNFINISHED_SUFFIX = ".part"
 """End of the name of our own results until they are whole, and of files that many programs are still writing."""
+OPEN_WORKBOOK = "~$"
+"""Excel marks a workbook that someone has open with a file beside it, which is no export: `~$calls.xlsx`."""
 
 Identity = tuple[int, int, int, int]
 
@@ -138,12 +140,12 @@ def named_files(names: Sequence[Path]) -> NamedFiles:
 
     A folder gives the files right in it, without hidden ones. A pattern (`*`, `?`, `[...]`) gives the files that
     match, unless a file has the pattern itself for a name; one called `*.csv` is among those that match. Marks of
-    open workbooks are in neither.
+    open workbooks are in neither, and passed over beside other names.
     """
     paths: dict[Path, Path] = {}
     notes: list[str] = []
     problems: list[NoInputError] = []
-    for name in names:
+    for name in [each for each in names if not each.name.startswith(OPEN_WORKBOOK)] or names:
         try:
             with readable(name):
                 for path in _files_of(name, notes):
@@ -176,8 +178,7 @@ def _files_of(name: Path, notes: list[str]) -> list[Path]:
         entries = sorted(Path(match) for match in glob.glob(str(name)))  # noqa: PTH207 Path.glob drops `./` and keeps no `..`
     else:
         return [name]
-    # Excel marks a workbook that someone has open with a file beside it, which is no export: `~$calls.xlsx`.
-    files = [entry for entry in entries if entry.is_file() and not entry.name.startswith("~$")]
+    files = [entry for entry in entries if entry.is_file() and not entry.name.startswith(OPEN_WORKBOOK)]
     unfinished = [file for file in files if file.name.endswith(UNFINISHED_SUFFIX)]
     notes += [f"{file} is still being written (its name ends in .part): passed over." for file in unfinished]
     if len(files) == len(unfinished):
