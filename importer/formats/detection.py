@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain, product
@@ -13,6 +14,7 @@ from importer.files.export import (
     ExportFile,
     certain_encoding,
     fallback_encoding,
+    first_undecodable,
     open_tables,
     readable,
     table_of,
@@ -60,6 +62,8 @@ LEAST_SHARE = 0.6
 
 NEAR_SHARE = 0.5
 """So many of a format's columns, or of the patterns of its cells, make it one that a file is near to."""
+
+LATIN_ENCODINGS = frozenset({"utf-8", "cp1252", "latin-1"})
 
 MOST_NULS = 4
 """More than one NUL among so many characters makes a text UTF-16 that nothing marks."""
@@ -122,8 +126,7 @@ def _detect(
     file: ExportFile, formats: Sequence[CdrFormat], settings: Settings, lookalikes: Sequence[LookAlike]
 ) -> Detection | None:
     if file.is_table:
-        # Written by us: what the operator says of the text of other files does not hold for it, and no cell holds
-        # a delimiter that nothing quotes.
+        # Written by us: what the operator says of other files does not hold, and delimiters are quoted.
         settings = replace(settings, encoding="utf-8", delimiter=",")
         formats = [
             each.model_copy(update={"file": each.file.model_copy(update={"spill": None})}) for each in formats
@@ -139,17 +142,20 @@ def _detect(
         file = table_of(file, csv_blocks([[names[0] for names in formats[0].columns.values()]]))
         text, is_cut = sample_text(file, "utf-8")
     _require_text(text, encoding, file.shown)
-    first_line = text.lstrip("\ufeff").splitlines()[0]
-    header = tuple(next(csv.reader([first_line]), ()))
+    header = tuple(next(csv.reader(text.lstrip("\ufeff").splitlines()[:1]), ()))
     if settings.format is None and header in (RESULT_COLUMNS, REASON_COLUMNS):
         return None
     # The last columns of a sheet may be empty on all rows, so they are looked at only where it fits nothing else.
     for left_out in (EMPTY_COLUMNS, 0) if file.sheet is not None else (0,):
         sample = Sample(text, file.first_line, left_out, is_cut=is_cut, shown=file.shown)
-        matches = [(each, found) for each in formats if (found := _match(sample, each, settings))]
-        if matches:
+        if matches := [(each, found) for each in formats if (found := _match(sample, each, settings))]:
             break
     if not matches:
+        # A header of other letters, as Excel saves it in Russia. Else bytes that are no UTF-8 are Latin letters.
+        named = {each for one in formats for each in one.file.encodings if encoding is None} - LATIN_ENCODINGS
+        for other in sorted(each for each in named if first_undecodable(file, each) is None):
+            with suppress(UnknownFormatError):
+                return _detect(file, formats, replace(settings, encoding=other), lookalikes)
         raise _unfit(file, sample, formats, settings, lookalikes)
     if len(matches) > 1:
         raise InputUnusableError(
