@@ -25,6 +25,8 @@ from importer.files.spooling import BLOCK_BYTES, csv_blocks
 
 MOST_KEYS = 1000
 MOST_LISTS = 20
+ANSWER_DEPTH = 2
+"""Keys on the way to the list of nearly all answers; Switchvox has four."""
 FIRST_RECORDS = 200
 """A CSV file in which so many records have no object in a cell is taken for one without; by the keys of so many
 objects it is known whether they are calls."""
@@ -82,7 +84,8 @@ def places_of_objects(opened: Callable[[], BinaryIO], shown: str) -> Iterator[tu
         is_single = not is_list
         for _ in text.items():
             for way in _lists(text, inside):
-                lists |= {way: None} if len(lists) <= MOST_LISTS else {}
+                # A single call has many lists far inside of it: these alone are not too many.
+                lists |= {way: None} if len(lists) < MOST_LISTS + (len(way) <= ANSWER_DEPTH) else {}
             if is_single and text.peek():
                 yield (None,)
                 is_single = False
