@@ -3,6 +3,7 @@
 A row proves an offset only near a quarter hour: later legs of long calls start at any time after their id was
 made, so one of them may seem to prove a larger offset, never a smaller one. Hence a zone is contradicted by rows
 of at least two ids on one day that outnumber those that agree, or by one that would have started before its id.
+Where no row of the file agrees, two ids count on whatever days, if they are as far from the zone as each other.
 """
 
 from collections import Counter
@@ -66,6 +67,7 @@ class ZoneEvidence:
     stated: "ZoneEvidence | None" = None
     since: int | None = None
     counts: Counter[int] = field(default_factory=Counter)
+    _agreeing: int = 0
     _rows: Counter[tuple[int, int]] = field(default_factory=Counter)
     _moments: dict[tuple[int, int], int] = field(default_factory=dict)
     _against: dict[tuple[int, int], tuple[int, str, int, int]] = field(default_factory=dict)
@@ -88,6 +90,7 @@ class ZoneEvidence:
             return
         expected = offsets_of(epochs, self.zone)
         contrary = offsets != expected
+        self._agreeing += int(np.count_nonzero(~contrary))
         if self.since is not None:
             contrary &= epochs >= self.since - MARGIN_SECONDS
         if not contrary.any():
@@ -106,6 +109,7 @@ class ZoneEvidence:
         if later is None:
             return
         self.counts += later.counts
+        self._agreeing += later._agreeing
         self._rows += later._rows
         self._moments = later._moments | self._moments
         self._against = later._against | self._against
@@ -116,10 +120,14 @@ class ZoneEvidence:
 
     def contradiction(self) -> Contradiction | None:
         """Return the first row whose time the zone cannot have, None without one."""
+        as_far: Counter[int] = Counter()
+        for (day, proved), (_, _, _, expected) in self._against.items():
+            as_far[proved - expected] += len(self._ids[day, proved])
         for key, (line, text, epoch, expected) in sorted(self._against.items(), key=lambda item: item[1]):
             day, proved = key
             against, agreeing = self._rows[key], self._rows[day, expected]
-            if against > agreeing and (len(self._ids[key]) >= LEAST_IDS or proved < expected):
+            ids = len(self._ids[key]) if self._agreeing else as_far[proved - expected]
+            if against > agreeing and (ids >= LEAST_IDS or proved < expected):
                 return Contradiction(line, text, epoch, proved, expected, against, agreeing)
         return None
 
