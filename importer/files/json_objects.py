@@ -25,8 +25,8 @@ from importer.files.spooling import BLOCK_BYTES, csv_blocks
 
 MOST_KEYS = 1000
 MOST_LISTS = 20
-ANSWER_DEPTH = 2
-"""Keys on the way to the list of nearly all answers; Switchvox has four."""
+USUAL_WAY, LONGEST_WAY = 2, 4
+"""Keys on the way to the list of nearly all answers, and of Switchvox's."""
 FIRST_RECORDS = 200
 """A CSV file in which so many records have no object in a cell is taken for one without; by the keys of so many
 objects it is known whether they are calls."""
@@ -85,7 +85,7 @@ def places_of_objects(opened: Callable[[], BinaryIO], shown: str) -> Iterator[tu
         for _ in text.items():
             for way in _lists(text, inside):
                 # A single call has many lists far inside of it: these alone are not too many.
-                lists |= {way: None} if len(lists) < MOST_LISTS + (len(way) <= ANSWER_DEPTH) else {}
+                lists |= {way: None} if len(lists) < MOST_LISTS + (len(way) <= USUAL_WAY) else {}
             if is_single and text.peek():
                 yield (None,)
                 is_single = False
@@ -271,19 +271,20 @@ def _listed(text: "_Text", place: tuple[str, ...], may_lack: bool) -> Iterator[_
         text.refuse(f"the key {place[0][:40]!r} is missing or null, which other objects have", LackingError)
 
 
-def _lists(text: "_Text", inside: dict[Place, None], deeper: int = 3) -> Iterator[tuple[str, ...]]:
-    """Step over an object and yield the way to each list of objects in it or in its objects, so much ``deeper``.
+def _lists(text: "_Text", inside: dict[Place, None], way: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Step over the object at the end of ``way`` and yield the way to each list of objects in it, also far inside.
 
     The way to each object in the outer one is added to ``inside``.
     """
     for key in text.members():
+        here = (*way, key)
         if text.peek() == "[" and text.peek(behind=1) == "{":
-            yield (key,)
+            yield here
             for _ in text.elements("[]"):
                 text.value()
-        elif deeper and text.peek() == "{":
-            inside |= {(key,): None} if len(inside) < MOST_LISTS else {}
-            yield from ((key, *inner) for inner in _lists(text, {}, deeper - 1))
+        elif len(here) < LONGEST_WAY and text.peek() == "{":
+            inside |= {here: None} if not way and len(inside) < MOST_LISTS else {}
+            yield from _lists(text, inside, here)
         else:
             text.value()
 
