@@ -37,11 +37,11 @@ MOST_DIGITS = 6
 
 _DATES = (
     *("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%d.%m.%y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y"),
-    *("%d/%m/%y", "%m/%d/%y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%Y%m%d"),
+    *("%d/%m/%y", "%m/%d/%y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y"),
 )
 _CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p")
 _ISO = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M")
-LAYOUTS = (*_CLOCKS, *_DATES, *_ISO[1:], *map("".join, product(_DATES, (" ", ", "), _CLOCKS)))
+LAYOUTS = (*_CLOCKS, *_DATES, *_ISO[1:], *map("".join, product((*_DATES, "%Y%m%d"), (" ", ", "), _CLOCKS)))
 """How a draft knows times; dots stand between day, month and year in this order only."""
 _DAY = "20[0-9]{2}(0[1-9]|1[0-2])([0-2][0-9]|3[01])"
 _OF_DIGITS = {
@@ -211,12 +211,11 @@ class Draft:
 def _layouts(whole: list[str]) -> tuple[str, ...]:
     """Return the layouts by which most of some cells are times: two where no row proves day or month."""
     for layout, look in _OF_DIGITS.items():
-        if whole and sum(map(bool, map(re.compile(look).fullmatch, whole))) >= MOST_OF * len(whole):
+        if whole and sum(re.fullmatch(look, cell) is not None for cell in whole) >= MOST_OF * len(whole):
             return (layout,)
     cells = list(map(bare_time, whole))
     found: Counter[str] = Counter()
-    # By one after the other: strptime keeps five of them compiled.
-    for layout in (each for each in LAYOUTS if each not in _OF_DIGITS):
+    for layout in LAYOUTS:  # by one after the other: strptime keeps five of them compiled
         for place, cell in enumerate(cells):
             if place == 20 and not found[layout]:
                 break

@@ -300,7 +300,7 @@ def _decisions(
     decision[is_first & called] = Decision.CALL
     decision[~is_first & called & state & same] = Decision.DUPLICATE
     decision[called & state & contradicted[group]] = Decision.CONFLICT
-    decision[called & state & unclear[group]] = Decision.UNCLEAR_CALL
+    decision[state & unclear[group]] = Decision.UNCLEAR_CALL
     decision[rank == Rank.CAME_IN] = Decision.INCOMING
     decision[rank == Rank.STAYED_INSIDE] = Decision.INTERNAL
     decision[rank == Rank.PROBLEM] = Decision.PROBLEM

@@ -102,10 +102,9 @@ class Report:
 def results_report(path: Path, timezone: str | None = None) -> Report:
     """Return the report of a results file, hours on the clock of ``timezone``, else GMT; raises as `read_rows`."""
     report = Report(f"Results {path.name}", str(path), zone=timezone or "GMT")
-    facts = {}
+    is_trial = False
     for row in read_rows(path):
-        if row["hint"] == OF_SANDBOX:
-            facts["A trial"] = "Zoho got nothing of these calls"
+        is_trial |= row["hint"] == OF_SANDBOX
         # No program writes texts that long: one cell must not fill the page or the memory.
         for name in [each for each, text in row.items() if len(text) > _LONGEST_TEXT]:
             row[name] = row[name][: _LONGEST_TEXT - 1] + "\N{HORIZONTAL ELLIPSIS}"
@@ -130,7 +129,8 @@ def results_report(path: Path, timezone: str | None = None) -> Report:
         # Only these were surely sent in this run: the others may have kept the time of an earlier one.
         elif outcome == Outcome.ACCEPTED and (sent := _moment(row["sent_at"])):
             report.sent[int(sent.timestamp())] += 1
-    return replace(report, uncertain_count=report.outcomes[Outcome.UNCERTAIN], facts=(*facts.items(),))
+    facts = (("A trial", "Zoho got nothing of these calls"),) if is_trial else ()
+    return replace(report, uncertain_count=report.outcomes[Outcome.UNCERTAIN], facts=facts)
 
 
 def _moment(text: str) -> datetime | None:
