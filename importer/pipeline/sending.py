@@ -24,7 +24,7 @@ from importer.client.api import Client, TokenTransport
 from importer.client.classify import Judgement, Proof, Reaction, judge_failure
 from importer.client.connection import Trust
 from importer.client.failures import SendFailure
-from importer.errors import ExitCode, ImporterError, LedgerError, TryLaterError
+from importer.errors import ExitCode, ImporterError, LedgerError, TryLaterError, ending_of
 from importer.ledger.ledger import Ledger
 from importer.ledger.values import Claimed
 from importer.pacing import (
@@ -428,7 +428,7 @@ class Delivery:
             return Stop(code, "signal", "Stopped by a signal; the rest stays pending.")
         if isinstance(failure, ImporterError):
             text = ". ".join(filter(None, (failure.message, failure.hint)))
-            return Stop(failure.exit_code, type(failure).__name__.removesuffix("Error").lower(), text)
+            return Stop(*ending_of(failure), text)
         is_timed = self.deadline is not None
         if self._stop is None and is_timed and self._are_left and self.ledger.pending_count() > 0:
             return Stop(ExitCode.TRY_LATER, "max_runtime", "The time of --max-runtime is over; run again.")

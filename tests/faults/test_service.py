@@ -34,7 +34,7 @@ ONE_GIGABYTE = 1_000_000_000
 class Case:
     """What API and token endpoint answer, and what comes of it.
 
-    ``why`` is exit code and reason, which is empty where it may be any; ``posts`` are numbers of calls, None where
+    ``why`` is exit code and reason; ``posts`` are numbers of calls, None where
     workers send in any order; ``then`` are the states after a run an hour later.
     """
 
@@ -74,11 +74,11 @@ def expired(status: int, calls: int = 6, workers: int = 1) -> Case:
     )
 
 
-def no_token(code: int, asked: int, *answers: Fault, words: str = "") -> Case:
+def no_token(code: int, reason: str, asked: int, *answers: Fault, words: str = "") -> Case:
     """Return that the token endpoint answers so, the last answer for ever, and is asked so many times."""
     answers = (*answers[:-1], answers[-1].repeated(FOREVER))
     limits = IMPATIENT if answers[0].hang else PATIENT
-    return Case((), (code, ""), {"pending": 3}, [], answers, asked, words, {"limits": limits})
+    return Case((), (code, reason), {"pending": 3}, [], answers, asked, words, {"limits": limits})
 
 
 def outage(*before: Fault, fault: Fault, states: dict[str, int]) -> Case:
@@ -103,11 +103,11 @@ CASES: dict[str, Case] = {
     "token expires under workers": expired(401, calls=12, workers=4),
     "new token refused": Case((ORDINARY, BAD_TOKEN), (77, "token_refused"), ONE_SENT, [0, 1, 1], (), 2),
     "sign-in revoked": Case(
-        *((ORDINARY, Fault.expired_token()), (77, ""), ONE_SENT, [0, 1], (ORDINARY, REVOKED), 2),
+        *((ORDINARY, Fault.expired_token()), (77, "not_permitted"), ONE_SENT, [0, 1], (ORDINARY, REVOKED), 2),
         words="cdr-importer auth",
     ),
     "token endpoint goes down": Case(
-        *((ORDINARY.repeated(2), Fault.expired_token()), (69, ""), {"accepted": 2, "pending": 3}, [0, 1, 2]),
+        *((ORDINARY.repeated(2), Fault.expired_token()), (69, "unavailable"), {"accepted": 2, "pending": 3}, [0, 1, 2]),
         *((ORDINARY, Fault(status=503).repeated(3)), 4),
         then={"accepted": 5},
     ),
@@ -117,14 +117,14 @@ CASES: dict[str, Case] = {
     "wrong data centre": Case(
         (Fault(status=404),), (78, "wrong_address"), {"pending": 3}, [0], words="data-center"
     ),
-    "sign-in refused": no_token(77, 1, Fault.json(200, {"error": "invalid_code"}), words="data-center"),
-    "client refused": no_token(77, 1, Fault.json(200, {"error": "invalid_client"}), words="data-center"),
-    "too many tokens": no_token(75, 1, Fault.json(400, DENIED), words="Wait 10 minutes"),
-    "token endpoint hangs": no_token(69, 3, Fault(hang=True)),
-    "token endpoint resets": no_token(69, 3, Fault(reset_after_reading=True)),
-    "token a page": no_token(76, 3, Fault.login_page(), Fault.cut_answer(), Fault(raw_answer=b"SSH-2.0-x\r\n")),
-    "token redirected": no_token(76, 1, Fault(status=307, headers=(("Location", "http://127.0.0.1:1/"),))),
-    "token of a megabyte": no_token(76, 3, Fault(changes={"access_token": "x" * 1_000_000})),
+    "sign-in refused": no_token(77, "not_permitted", 1, Fault.json(200, {"error": "invalid_code"}), words="data-center"),
+    "client refused": no_token(77, "not_permitted", 1, Fault.json(200, {"error": "invalid_client"}), words="data-center"),
+    "too many tokens": no_token(75, "try_later", 1, Fault.json(400, DENIED), words="Wait 10 minutes"),
+    "token endpoint hangs": no_token(69, "unavailable", 3, Fault(hang=True)),
+    "token endpoint resets": no_token(69, "unavailable", 3, Fault(reset_after_reading=True)),
+    "token a page": no_token(76, "garbled", 3, Fault.login_page(), Fault.cut_answer(), Fault(raw_answer=b"SSH-2.0-x\r\n")),
+    "token redirected": no_token(76, "protocol", 1, Fault(status=307, headers=(("Location", "http://127.0.0.1:1/"),))),
+    "token of a megabyte": no_token(76, "garbled", 3, Fault(changes={"access_token": "x" * 1_000_000})),
     "outage, 500": outage(FAILS, fault=FAILS, states=LOST),
     "healed, then 502": outage(FAILS, ORDINARY, fault=Fault(status=502), states=HEALED),
     "unknown refusal": Case((NEW,), (76, "refused_by_service"), {"refused": 3, "pending": 3}, [0, 1, 2]),
@@ -165,8 +165,7 @@ def test_run(night: Night, name: str) -> None:
     night.api.script(*case.script)
     night.api.script_tokens(*case.tokens)
     ended = night.run(**case.options)  # type: ignore[arg-type]
-    why = ended.why if case.why[1] else (ended.code, "")
-    assert (why, night.states()) == (case.why, case.states)
+    assert (ended.why, night.states()) == (case.why, case.states)
     assert case.posts is None or night.posts() == [f"call{number:03}" for number in case.posts]
     assert case.connections in (None, night.api.connections)
     assert night.api.token_requests == case.token_requests
