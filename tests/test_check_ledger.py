@@ -91,6 +91,14 @@ def test_outlook_line(
     assert (120 - 70 < seconds <= 120) if not limit else (30 - 70 < seconds <= 30)
 
 
+def test_outlook_without_calls(known: Path, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no call would go, the line does not say when."""
+    write_export(known, [call_row(0)])
+    monkeypatch.setenv("CDR_IMPORTER_LIMIT", "1")
+    ran = program("check", "--ledger", known.parent / "ledger.sqlite", known)
+    assert "cdr-importer: An import would send 0 calls now.\n" in ran.stderr
+
+
 def test_while_a_run_goes_on(tmp_path: Path, program: Program, account: Simulator) -> None:
     """A run that holds the ledger is not disturbed; the call that it is sending is uncertain meanwhile."""
     path = tmp_path / "ledger.sqlite"

@@ -214,9 +214,8 @@ class Intake:
             begin = max(run.now, epoch_of(ledger.held_until() or gmt_text(run.now)))
             end = gmt_text(begin + rate.seconds_for(calls, is_burst=run.settings.burst))
             others = f", {earlier:,} of them left by earlier runs" if earlier and limit is None else ""
-            run.listener.note(
-                f"An import would send {counted(calls, 'call')} now{others}: at {rate} until {end[:16]} GMT."
-            )
+            when = f": at {rate} until {end[:16]} GMT" if calls else ""
+            run.listener.note(f"An import would send {counted(calls, 'call')} now{others}{when}.")
             found = old_calls(run, ledger, new, first)
         for problem in filter(None, (self._too_many_rejects(results), found)):
             self._report(problem)
