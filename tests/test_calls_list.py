@@ -96,7 +96,7 @@ def test_nothing_is_uncertain(program: Program, account: Simulator, tmp_path: Pa
 def test_clock_of_the_list(program: Program, uncertain: Path, tmp_path: Path) -> None:
     """The list's clock is that of the option's zone, else of the latest run that had one; it is never guessed."""
     ran = program("resolve", "--from", uncertain)
-    assert (ran.code, ran.stdout) == (2, "")
+    assert (ran.code, ran.stdout) == (78, "")
     assert "nobody has said whose clock calls.csv shows" in ran.stderr
     ran = program("resolve", "--from", uncertain, "--timezone", "UTC")
     assert found(ran.stdout)[0] == ("call00000", "no", "2", "'-18000 s")

@@ -101,6 +101,15 @@ def test_half_open_window(program: Program, account: Simulator, window: tuple[st
     assert posted_ids(account) == [f"call{number:05}" for number in sent]
 
 
+def test_window_without_a_zone(program: Program, account: Simulator) -> None:
+    """A day or a local time of the window that no --timezone belongs to is a missing configuration (78)."""
+    path = ten()
+    for option, moment in (("--since", "2026-03-02"), ("--until", "2026-03-02 14:00:05"), ("--since", "yesterday")):
+        ran = run_import(program, option, moment, path)
+        assert (ran.code, ran.summary()["reason"], account.arrivals) == (78, "timezone", ())
+        assert f"nobody has said whose clock shows '{moment}'" in ran.stderr
+
+
 def test_row_that_was_not_finished(program: Program, account: Simulator, tmp_path: Path) -> None:
     """A last row that is not written to its end is rejected; the next import sends it, and it alone."""
     path, rejects = ten(), tmp_path / "rejects.csv"

@@ -26,7 +26,7 @@ from importer.cli.output import (
     table,
     wrapped,
 )
-from importer.errors import ExitCode, UsageError
+from importer.errors import ConfigurationError, ExitCode, UsageError
 from importer.private_files import user_name
 from importer.requirements import FOUND_SQLITE, check_versions
 from importer.settings.options import Settings
@@ -260,9 +260,10 @@ def _settle_found(settings: Settings, path: Path, columns: str, note: str | None
         zones = (json.loads(run.settings).get("timezone") for run in reader.runs(-1))
         zone = settings.timezone or next(filter(None, zones), None)
     if zone is None:
-        raise UsageError(
+        raise ConfigurationError(
             f"resolve: nobody has said whose clock {path.name} shows",
             hint="Name the time zone of the Zoho user who exported it: --timezone Europe/London.",
+            reason="timezone",
         )
     listed = read_list(path, COLUMNS | names, zone, settings)
     whose = "" if settings.timezone else ", as in the latest run"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import SplitResult, urlsplit
 
-from importer.errors import UsageError
+from importer.errors import ConfigurationError, UsageError
 from schemas.vocabulary import E164, State
 
 _PERCENT_SAMPLE_CALLS = 20
@@ -340,7 +340,8 @@ def parse_moment(text: str, *, now: datetime, timezone: str | None) -> int:
 
     Understood are dates, date-times (in ``timezone`` unless they carry ``Z`` or an offset), ``12h``, ``2d``,
     ``3w`` before ``now`` (days of 24 h), ``today`` and ``yesterday``. A day stands for its first instant, also
-    where the zone's clock shows its midnight twice or skips it. ``now`` is aware. Raises UsageError.
+    where the zone's clock shows its midnight twice or skips it. ``now`` is aware. Raises UsageError, and
+    ConfigurationError where the zone is missing.
     """
     from zoneinfo import ZoneInfo
 
@@ -354,7 +355,8 @@ def parse_moment(text: str, *, now: datetime, timezone: str | None) -> int:
             return int(given.timestamp())
         if timezone is None:
             example = "Say it with --timezone, for example --timezone Europe/London."
-            raise UsageError(f"{text!r}: nobody has said whose clock shows that time", hint=example)
+            fault = f"--since or --until: nobody has said whose clock shows {text!r}"
+            raise ConfigurationError(fault, hint=example, reason="timezone")
         zone = ZoneInfo(timezone)
         if not is_day:
             readings = [given.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)]
