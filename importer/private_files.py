@@ -49,11 +49,13 @@ def make_private_file(path: Path, content: bytes = b"") -> None:
         os.fsync(file.fileno())
 
 
-def write_new(path: Path, text: str) -> None:
-    """Write a file that is not there yet, mode 0600, its folder 0700; raises CannotCreateError."""
-    with os_errors_as(CannotCreateError, f"{path} cannot be written", path, "Name one in a folder of this user."):
+def write_new(path: Path, text: str, *, with_folder: bool = False) -> None:
+    """Write a file that is not there yet, mode 0600, also ``with_folder``, 0700; raises CannotCreateError."""
+    hint = "Name one in a folder of this user that is there."
+    with os_errors_as(CannotCreateError, f"{path} cannot be written", path, hint):
         try:
-            make_folders(path.parent)
+            if with_folder:
+                make_folders(path.parent)
             make_private_file(path, text.encode())
         except FileExistsError:
             hint = "Edit it, or move it away and run this again."

@@ -195,12 +195,16 @@ def test_export_without_rows_or_columns_is_refused(text: str, tmp_path: Path) ->
 
 
 def test_draft_stays_a_draft(program: Program, mine: tuple[Path, Path], tmp_path: Path) -> None:
-    """A file that is there is not overwritten (73); `check` with a draft is exit 78 and names each open point."""
+    """A file that is there is not overwritten and no folder is made (73); `check` with a draft is exit 78 and names
+    each open point."""
     export, own = mine
     before = own.read_text(encoding="utf-8") + "# mine\n"
     own.write_text(before, encoding="utf-8")
     assert program("formats", "new", export, "--output", own).code == 73
     assert own.read_text(encoding="utf-8") == before
+    ran = program("formats", "new", export, "--output", tmp_path / "no" / "own.toml")
+    assert (ran.code, (tmp_path / "no").exists()) == (73, False)
+    assert "Name one in a folder of this user that is there." in ran.stderr
     ran = program("check", "--format", own, "--results", tmp_path / "r.csv", export)
     assert ran.code == 78
     assert re.search(r'^ +line \d+: "fizzled" = "TODO"', ran.stderr, re.MULTILINE)

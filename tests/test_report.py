@@ -295,7 +295,8 @@ def test_page_is_private_and_replaces_nothing(program: Program, tmp_path: Path) 
     assert (program("report", path).code, page.read_text()) == (73, "mine")
     assert program("report", path, "--force").code == 0
     assert page.read_text().startswith("<!DOCTYPE html>")
-    assert program("report", path, "--output", tmp_path / "no" / "page.html").code == 73
+    ran = program("report", path, "--output", tmp_path / "no" / "page.html")
+    assert (ran.code, "Name another file with --output, of `status` with --html." in ran.stderr) == (73, True)
     assert {each.name for each in tmp_path.iterdir()} == {"r.csv", "r.csv.html"}
 
 

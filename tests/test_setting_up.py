@@ -475,6 +475,8 @@ def test_users_that_fail(program: Program, account: Simulator, tmp_path: Path) -
     """What stands against listing is named, and a file that is there is kept."""
     (tmp_path / "agents.csv").write_text("mine")
     assert program("users", "--write", tmp_path / "agents.csv").code == ExitCode.CANNOT_CREATE
+    assert program("users", "--write", tmp_path / "no" / "agents.csv").code == ExitCode.CANNOT_CREATE
+    assert [path.name for path in tmp_path.iterdir()] == ["agents.csv"]
     assert (tmp_path / "agents.csv").read_text() == "mine"
     gone = ("users", "--agents", tmp_path / "gone.csv")  # as a config may name it before it is drafted
     assert program(*gone).code == ExitCode.CONFIGURATION

@@ -128,7 +128,7 @@ def _made(path: Path, given: dict[str, str], seen: Seen | None) -> list[str]:
     else:
         create_ledger(settings.ledger, now=gmt_text(time.time()))
         made.append(f"made   {settings.ledger}")
-    write_new(path, config_text(given, seen))  # last: with it there, `init` is not run again
+    write_new(path, config_text(given, seen), with_folder=True)  # last: with it there, `init` is not run again
     return made
 
 

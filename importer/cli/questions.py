@@ -85,7 +85,7 @@ def describe(export: Path, settings: Settings) -> Path:
     name = format_name(export.name.split(".")[0], {*catalogue.formats, *RESERVED_NAMES, *files})
     text = draft.text(name, catalogue.causes, _settled(draft, answers))
     path = (Path() if text.open_points() else own) / f"{name}.toml"
-    write_new(path, text.text)
+    write_new(path, text.text, with_folder=True)
     load_format(path, catalogue.causes)
     return path
 

@@ -120,7 +120,7 @@ def write_page(path: Path, report: Callable[[], Report], *, replace: bool = Fals
     if not replace and os.path.lexists(path):
         raise taken
     page = page_of(report()).encode()
-    hint = "Name another file with --output."
+    hint = "Name another file with --output, of `status` with --html."
     with os_errors_as(CannotCreateError, f"the report {path} cannot be written", path, hint):
         try:
             put_whole(path, page, may_replace=replace)
