@@ -16,8 +16,7 @@ from importer.pacing import RollingLimiter
 from importer.pipeline.intake import Intake
 from importer.pipeline.run import ask_before_sending
 from importer.pipeline.sending import Attempts, Breaker, Delivery
-from importer.results.cells import begin_rows
-from importer.results.file import Parts, put_in_place
+from importer.results.file import Parts, create, put_in_place
 
 
 class Step(StrEnum):
@@ -72,7 +71,7 @@ _STEPS = {
     for step, event, function in (
         (Step.LOCKED, "return", Ledger.open),
         (Step.RECOVERED, "return", Ledger.recover),
-        (Step.RESULTS_CREATED, "return", begin_rows),
+        (Step.RESULTS_CREATED, "return", create),
         (Step.ROWS_SYNCED, "call", ask_before_sending),
         (Step.STAGED, "call", Delivery.send),
         (Step.TOKEN, "call", RollingLimiter.acquire),

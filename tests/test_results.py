@@ -17,11 +17,11 @@ from importer.errors import CannotCreateError
 from importer.ledger.values import Fate
 from importer.pipeline.run import epoch_of
 from importer.records import Call, Place, ResultRow
-from importer.results.cells import begin_rows, defused
+from importer.results.cells import defused, write_rows
 from importer.results.file import CHUNK_ROWS, ResultsFile, complete_parts
 from ledgers import execute
 from misbehaviour import Fault, Simulator
-from schemas.vocabulary import RESULT_COLUMNS, CallState, Outcome, State
+from schemas.vocabulary import CallState, Outcome, State
 
 CASES = cases("results")
 
@@ -55,8 +55,8 @@ def test_formulas_are_defused(text: str, cell: str) -> None:
 def test_rows_as_csv(rows: list[list[str]]) -> None:
     """Rows are written byte by byte as `csv` writes them."""
     ours, others = (io.StringIO(newline="") for _ in range(2))
-    begin_rows(ours)(rows)
-    csv.writer(others, lineterminator="\r\n").writerows([RESULT_COLUMNS, *rows])
+    write_rows(ours, rows)
+    csv.writer(others, lineterminator="\r\n").writerows(rows)
     assert ours.getvalue() == others.getvalue()
 
 

@@ -5,7 +5,7 @@ import re
 import string
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -33,21 +33,16 @@ _NO_FATE = [""] * len(FATE_COLUMNS)
 _OUTCOMES = frozenset(Outcome)
 
 
-def begin_rows(stream: IO[str]) -> Callable[[Iterable[Iterable[str]]], object]:
-    """Write the header of a results file and return the function that writes rows below it."""
+def write_rows(stream: IO[str], rows: Iterable[Iterable[str]]) -> None:
+    """Write rows of a results file, or its header."""
     writer = csv.writer(stream, lineterminator="\r\n")
-    writer.writerow(RESULT_COLUMNS)
-
-    def write(rows: Iterable[Iterable[str]]) -> None:
-        for cells in rows:
-            row = [*cells]
-            line = ",".join(row)
-            if line.count(",") >= len(row) or '"' in line or "\r" in line or "\n" in line:
-                writer.writerow(row)
-            else:  # nothing to quote: `csv` looks at each letter, in thrice the time
-                stream.write(line + "\r\n")
-
-    return write
+    for cells in rows:
+        row = [*cells]
+        line = ",".join(row)
+        if line.count(",") >= len(row) or '"' in line or "\r" in line or "\n" in line:
+            writer.writerow(row)
+        else:  # nothing to quote: `csv` looks at each letter, in thrice the time
+            stream.write(line + "\r\n")
 
 
 def cells_of(row: ResultRow | Call, calls_are: Outcome) -> list[str]:

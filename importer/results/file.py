@@ -18,8 +18,8 @@ from importer.errors import CannotCreateError
 from importer.ledger.values import Fate
 from importer.private_files import open_new, os_errors_as, put, sync_folder, whose
 from importer.records import OUTCOME_OF_STATE, Call, ResultRow
-from importer.results.cells import FATE_COLUMNS, PART, begin_rows, cells_of, defused, fate_cells, raw_rows
-from schemas.vocabulary import REASON_COLUMNS, SEEN_BEFORE, UNFINISHED_ROW, Outcome
+from importer.results.cells import FATE_COLUMNS, PART, cells_of, defused, fate_cells, raw_rows, write_rows
+from schemas.vocabulary import REASON_COLUMNS, RESULT_COLUMNS, SEEN_BEFORE, UNFINISHED_ROW, Outcome
 
 CHUNK_ROWS = 500
 SANDBOX = ".results-sandbox-"
@@ -77,7 +77,7 @@ def final_rows(parts: Parts, fates: Fates, *, must_be_known: bool = False) -> It
 def write_final(parts: Parts, rows: Iterable[FinalRow]) -> None:
     """Write the results under their last name but one; raises OSError."""
     with create(parts.final) as stream:
-        begin_rows(stream)(cells.values() for cells, *_ in rows)
+        write_rows(stream, (cells.values() for cells, *_ in rows))
 
 
 def put_in_place(parts: Parts) -> None:
@@ -186,12 +186,9 @@ class ResultsFile:
         self.is_kept = False  # once their calls are in the ledger, the parts are left whatever happens
         self._finished: Finished | None = None
         try:
-            writers = []
             for part in (self._parts.staging, self._parts.carried):
                 self._streams.append(create(part))
-                writers.append(begin_rows(self._streams[-1]))
             self._stream, self._carried_stream = self._streams
-            self._write, self._write_carried = writers
         except BaseException:
             self.discard()
             raise
@@ -201,7 +198,7 @@ class ResultsFile:
         left = iter(rows)
         while chunk := list(islice(left, CHUNK_ROWS)):
             with writing(self.path):
-                self._write(cells_of(row, calls_are) for row in chunk)
+                write_rows(self._stream, (cells_of(row, calls_are) for row in chunk))
             own = [row for row in chunk if isinstance(row, ResultRow)]
             for row in own:
                 self.counts.add(row.outcome, row.reason, row.code, defused(row.place.file), row.place.line)
@@ -221,7 +218,7 @@ class ResultsFile:
     def take_up(self, calls: Sequence[Call]) -> None:
         """Write calls of earlier runs, durable: once they are sent, only this file has their rows."""
         with writing(self.path):
-            self._write_carried(cells_of(call, Outcome.PENDING) for call in calls)
+            write_rows(self._carried_stream, (cells_of(call, Outcome.PENDING) for call in calls))
             make_durable(self._carried_stream)
         self._carried += len(calls)
 
@@ -355,9 +352,11 @@ def _whole(path: Path) -> Iterator[IO[str]]:
 
 
 def create(path: Path) -> IO[str]:
-    """Create a file that only we may read, for results; raises CannotCreateError."""
+    """Create a file of results that only we may read, with their header; raises CannotCreateError."""
     with writing(path):
-        return io.TextIOWrapper(open_new(path), encoding="utf-8", newline="")
+        stream = io.TextIOWrapper(open_new(path), encoding="utf-8", newline="")
+        write_rows(stream, [RESULT_COLUMNS])
+    return stream
 
 
 def make_durable(stream: IO[str]) -> None:
