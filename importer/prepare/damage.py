@@ -1,6 +1,5 @@
 """Cells that another program has destroyed: ids like 1.74E+09, starts without seconds, unreadable durations."""
 
-from collections.abc import Collection, Iterator
 from itertools import chain
 
 import numpy as np
@@ -8,14 +7,11 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from importer.formats.dates import OFFSET, column_layouts, is_own
-from importer.formats.language import CdrFormat
 from importer.prepare.groups import Rank
 from importer.prepare.hints import add_faults
+from importer.prepare.keys import cuts, has_id_without
 from importer.prepare.plan import Rules
 from importer.reading.conditions import Flags, arrow_of, matches, seconds_of
-
-_CUT = r"[-+]?[0-9](?:[.,][0-9]+)?[Ee]\+[0-9]{1,3}"
-"""How Excel and LibreOffice show a long number in a narrow column, and pandas one beside an empty cell."""
 
 _NEITHER_TIME = "[^0-9]+|[^0-9]*[0-9]{1,3}(?:[.,]0+)?[^0-9]*"
 """What is no time, in a cell that reading has emptied of all that stands for none."""
@@ -87,45 +83,3 @@ def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
         "they tell this call from others: it could be notified twice. Export again and import the file without "
         "opening it there."
     )
-
-
-def has_id_without(columns: Collection[str], rows: pd.DataFrame, cdr_format: CdrFormat) -> Flags:
-    """Return which rows have an id that is made of none of these columns."""
-    found = np.zeros(len(rows), dtype=np.bool_)
-    for candidate in cdr_format.call.id:
-        if not {*columns}.intersection(candidate):
-            found |= all_filled([rows[name] for name in candidate])
-    return found
-
-
-def all_filled(cells: list[pd.Series]) -> Flags:
-    """Return in which rows none of these columns is empty."""
-    return np.asarray(np.logical_and.reduce([(column != "").to_numpy() for column in cells]), dtype=np.bool_)
-
-
-def cuts(rows: pd.DataFrame, cdr_format: CdrFormat, *, of_ids: bool = True) -> Iterator[tuple[str, str, Flags]]:
-    """Yield which cells of a column of ids are cut, with the column and the reason, where any may be.
-
-    Calls of one hour may share what is left of such an id. Without ``of_ids`` of columns that stand in for an id.
-    """
-    call = cdr_format.call
-    stand_ins = chain.from_iterable(map(cdr_format.origins, call.unique_by))
-    for column in cdr_format.origins_of_ids() if of_ids else dict.fromkeys(stand_ins):
-        if pc.any(pc.match_substring(arrow_of(rows[column]), "+"), min_count=0).as_py():
-            yield column, "scientific_notation", matches(rows[column], _CUT)
-        if not of_ids:
-            continue
-        if pc.any(pc.starts_with(arrow_of(rows[column]), "##"), min_count=0).as_py():  # in a narrow column
-            yield column, "cut_id", matches(rows[column], "##+")
-        if call.cut_id is not None and matches(rows[column], f"(?:{call.cut_id})(?:,[0-9]+)?").any():
-            yield column, "cut_id", matches(rows[column], call.cut_id)
-            yield column, "decimal_comma", matches(rows[column], f"(?:{call.cut_id}),[0-9]+")
-
-
-def without_decimals(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:
-    """Return the rows with cut ids, which pandas writes as 3.0 beside an empty cell, with the 3 that they were."""
-    rows, is_cut = rows.copy(), np.zeros(len(rows), dtype=np.bool_)
-    for column, _, cut in cuts(rows, cdr_format):
-        rows[column] = rows[column].mask(cut, rows[column].str.replace("[.,]0+$", "", regex=True))
-        is_cut |= cut
-    return rows.loc[is_cut]

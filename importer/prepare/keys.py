@@ -1,17 +1,17 @@
-"""Which call a row is of: the key that it shares with the other rows of its call, and the id that the API gets."""
+"""Which call a row is of: the key that all rows of its call share, the id that the API gets, ids that are cut."""
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from itertools import chain, compress, islice, product
 
+import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
 from importer.formats.language import CdrFormat
-from importer.prepare.damage import all_filled, cuts
-from importer.reading.conditions import arrow_of, joined
+from importer.reading.conditions import Flags, arrow_of, joined, matches
 from schemas.call import CALL_ID
 
 _PLAIN_ID = re.compile(CALL_ID)
@@ -24,6 +24,9 @@ PLUS = r"\+([0-9]{7})"
 
 _PRINTED = re.compile(r"\+?(?=.* |.*[(./-].*[)./-])[0-9(](?:[() ./-]{0,2}[0-9]){8,14}")
 """A number as a person writes it, with brackets, spaces, hyphens or dots."""
+
+_CUT = r"[-+]?[0-9](?:[.,][0-9]+)?[Ee]\+[0-9]{1,3}"
+"""How Excel and LibreOffice show a long number in a narrow column, and pandas one beside an empty cell."""
 
 _CLOCK = "([0-9]{1,2})((?::[0-9]{2}){1,2})"
 _DATE = "(?:[A-Za-z]{3},? )?(?:[0-9]{1,4}/){2}[0-9]{2,4}"
@@ -76,6 +79,48 @@ def call_id_of(site: str, source_id: str, key: str) -> str:
     if not site and _PLAIN_ID.fullmatch(source_id):
         return source_id
     return hashlib.sha256(f"{site}\x1f{key}".encode()).hexdigest()[:32]
+
+
+def has_id_without(columns: Collection[str], rows: pd.DataFrame, cdr_format: CdrFormat) -> Flags:
+    """Return which rows have an id that is made of none of these columns."""
+    found = np.zeros(len(rows), dtype=np.bool_)
+    for candidate in cdr_format.call.id:
+        if not {*columns}.intersection(candidate):
+            found |= all_filled([rows[name] for name in candidate])
+    return found
+
+
+def all_filled(cells: list[pd.Series]) -> Flags:
+    """Return in which rows none of these columns is empty."""
+    return np.asarray(np.logical_and.reduce([(column != "").to_numpy() for column in cells]), dtype=np.bool_)
+
+
+def cuts(rows: pd.DataFrame, cdr_format: CdrFormat, *, of_ids: bool = True) -> Iterator[tuple[str, str, Flags]]:
+    """Yield which cells of a column of ids are cut, with the column and the reason, where any may be.
+
+    Calls of one hour may share what is left of such an id. Without ``of_ids`` of columns that stand in for an id.
+    """
+    call = cdr_format.call
+    stand_ins = chain.from_iterable(map(cdr_format.origins, call.unique_by))
+    for column in cdr_format.origins_of_ids() if of_ids else dict.fromkeys(stand_ins):
+        if pc.any(pc.match_substring(arrow_of(rows[column]), "+"), min_count=0).as_py():
+            yield column, "scientific_notation", matches(rows[column], _CUT)
+        if not of_ids:
+            continue
+        if pc.any(pc.starts_with(arrow_of(rows[column]), "##"), min_count=0).as_py():  # in a narrow column
+            yield column, "cut_id", matches(rows[column], "##+")
+        if call.cut_id is not None and matches(rows[column], f"(?:{call.cut_id})(?:,[0-9]+)?").any():
+            yield column, "cut_id", matches(rows[column], call.cut_id)
+            yield column, "decimal_comma", matches(rows[column], f"(?:{call.cut_id}),[0-9]+")
+
+
+def without_decimals(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:
+    """Return the rows with cut ids, which pandas writes as 3.0 beside an empty cell, with the 3 that they were."""
+    rows, is_cut = rows.copy(), np.zeros(len(rows), dtype=np.bool_)
+    for column, _, cut in cuts(rows, cdr_format):
+        rows[column] = rows[column].mask(cut, rows[column].str.replace("[.,]0+$", "", regex=True))
+        is_cut |= cut
+    return rows.loc[is_cut]
 
 
 # --- Other spellings of a key -----------------------------------------------------------------------------

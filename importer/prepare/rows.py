@@ -11,12 +11,11 @@ import pyarrow as pa
 
 from importer.formats.language import Test
 from importer.formats.resaved import POINTED_ID
-from importer.prepare.damage import without_decimals
 from importer.prepare.evidence import add_evidence, conditions_on
 from importer.prepare.file_evidence import MOST_TEXTS, Endpoints, FileEvidence
 from importer.prepare.groups import INDEX_ROW, JOIN, LINES_PER_FILE, NO_START, Index, Keys, Rank, Rows
 from importer.prepare.hints import keyless_hint, value_hints
-from importer.prepare.keys import PLUS, UUID, call_id_of, call_keys, plain_keys, zeros_behind
+from importer.prepare.keys import PLUS, UUID, call_id_of, call_keys, plain_keys, without_decimals, zeros_behind
 from importer.prepare.plan import Rules
 from importer.prepare.starts import DECIDED, add_zone_evidence, known_starts, zone_evidence_of
 from importer.reading.chunks import Chunk

@@ -8,9 +8,9 @@ import pandas as pd
 
 from importer.formats.dates import column_layouts
 from importer.formats.language import ZONE_SOURCES
-from importer.prepare.damage import has_id_without
 from importer.prepare.groups import Rank
 from importer.prepare.hints import add_faults, quoted
+from importer.prepare.keys import has_id_without
 from importer.prepare.plan import Rules
 from importer.prepare.zones import ZoneEvidence
 from importer.reading.conditions import Conditions
