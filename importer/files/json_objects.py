@@ -78,10 +78,9 @@ def places_of_objects(opened: Callable[[], BinaryIO], shown: str) -> Iterator[tu
     inside: dict[Place, None] = {}
     with opened() as source:
         text = _Text(source, shown)
-        is_list = text.peek() == "["
-        if is_list:
+        if text.is_list:
             yield ((),)
-        is_single = not is_list
+        is_single = not text.is_list
         for _ in text.items():
             for way in _lists(text, inside):
                 # A single call has many lists far inside of it: these alone are not too many.
@@ -246,12 +245,11 @@ def _objects(opened: Callable[[], BinaryIO], shown: str, place: Place, may_lack:
     """Yield the objects: of the list at ``place``, or one after the other where it is None."""
     with opened() as source:
         text = _Text(source, shown)
-        is_list = text.peek() == "["
         for _ in text.items():
             if place:
                 yield from _listed(text, place, may_lack)
             else:
-                yield text.item(may_be_unfinished=not is_list)
+                yield text.item(may_be_unfinished=not text.is_list)
 
 
 def _listed(text: "_Text", place: tuple[str, ...], may_lack: bool) -> Iterator[_Item]:
@@ -290,7 +288,7 @@ def _lists(text: "_Text", inside: dict[Place, None], way: tuple[str, ...] = ()) 
 
 
 class _Text:
-    """A JSON text read value by value; every error names the line."""
+    """A JSON text read value by value; every error names the line. ``is_list``: it begins with a list."""
 
     def __init__(self, source: BinaryIO, shown: str) -> None:
         self._source = source
@@ -306,6 +304,7 @@ class _Text:
         self._value_at = json.JSONDecoder(
             object_pairs_hook=_once_each, parse_int=str, parse_float=str, parse_constant=str, strict=False
         ).raw_decode
+        self.is_list = self.peek() == "["
 
     def peek(self, *, behind: int = 0) -> str:
         """Return the next character that is no space, "" at the end; with ``behind`` the one behind so many."""
@@ -339,11 +338,10 @@ class _Text:
 
         Such lists stand one after the other or in a list. The caller steps over each object.
         """
-        is_list = self.peek() == "["
         while self.peek():
-            if (self.peek() == "[") is not is_list:
+            if (self.peek() == "[") is not self.is_list:
                 self.refuse("something stands behind the end of the JSON text")
-            for _ in self.elements("[]") if is_list else (None,):
+            for _ in self.elements("[]") if self.is_list else (None,):
                 yield from self.elements("[]") if self.peek() == "[" else (None,)
 
     def members(self) -> Iterator[str]:
