@@ -195,8 +195,7 @@ def test_export_without_rows_or_columns_is_refused(text: str, tmp_path: Path) ->
 
 
 def test_draft_stays_a_draft(program: Program, mine: tuple[Path, Path], tmp_path: Path) -> None:
-    """A file that is there is not overwritten and no folder is made (73); `check` with a draft is exit 78 and names
-    each open point."""
+    """No file is overwritten, no folder made (73); `check` names the open points of a draft (78)."""
     export, own = mine
     before = own.read_text(encoding="utf-8") + "# mine\n"
     own.write_text(before, encoding="utf-8")

@@ -104,7 +104,8 @@ def test_half_open_window(program: Program, account: Simulator, window: tuple[st
 def test_window_without_a_zone(program: Program, account: Simulator) -> None:
     """A day or a local time of the window that no --timezone belongs to is a missing configuration (78)."""
     path = ten()
-    for option, moment in (("--since", "2026-03-02"), ("--until", "2026-03-02 14:00:05"), ("--since", "yesterday")):
+    moments = (("--since", "2026-03-02"), ("--until", "2026-03-02 14:00:05"), ("--since", "yesterday"))
+    for option, moment in moments:
         ran = run_import(program, option, moment, path)
         assert (ran.code, ran.summary()["reason"], account.arrivals) == (78, "timezone", ())
         assert f"nobody has said whose clock shows '{moment}'" in ran.stderr

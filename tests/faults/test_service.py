@@ -34,8 +34,8 @@ ONE_GIGABYTE = 1_000_000_000
 class Case:
     """What API and token endpoint answer, and what comes of it.
 
-    ``why`` is exit code and reason; ``posts`` are numbers of calls, None where
-    workers send in any order; ``then`` are the states after a run an hour later.
+    ``why`` is exit code and reason; ``posts`` are numbers of calls, None where workers send in any order; ``then``
+    are the states after a run an hour later.
     """
 
     script: tuple[Fault, ...]
@@ -107,8 +107,8 @@ CASES: dict[str, Case] = {
         words="cdr-importer auth",
     ),
     "token endpoint goes down": Case(
-        *((ORDINARY.repeated(2), Fault.expired_token()), (69, "unavailable"), {"accepted": 2, "pending": 3}, [0, 1, 2]),
-        *((ORDINARY, Fault(status=503).repeated(3)), 4),
+        *((ORDINARY.repeated(2), Fault.expired_token()), (69, "unavailable"), {"accepted": 2, "pending": 3}),
+        *([0, 1, 2], (ORDINARY, Fault(status=503).repeated(3)), 4),
         then={"accepted": 5},
     ),
     "permission lost": Case(
@@ -117,13 +117,21 @@ CASES: dict[str, Case] = {
     "wrong data centre": Case(
         (Fault(status=404),), (78, "wrong_address"), {"pending": 3}, [0], words="data-center"
     ),
-    "sign-in refused": no_token(77, "not_permitted", 1, Fault.json(200, {"error": "invalid_code"}), words="data-center"),
-    "client refused": no_token(77, "not_permitted", 1, Fault.json(200, {"error": "invalid_client"}), words="data-center"),
+    "sign-in refused": no_token(
+        77, "not_permitted", 1, Fault.json(200, {"error": "invalid_code"}), words="data-center"
+    ),
+    "client refused": no_token(
+        77, "not_permitted", 1, Fault.json(200, {"error": "invalid_client"}), words="data-center"
+    ),
     "too many tokens": no_token(75, "try_later", 1, Fault.json(400, DENIED), words="Wait 10 minutes"),
     "token endpoint hangs": no_token(69, "unavailable", 3, Fault(hang=True)),
     "token endpoint resets": no_token(69, "unavailable", 3, Fault(reset_after_reading=True)),
-    "token a page": no_token(76, "garbled", 3, Fault.login_page(), Fault.cut_answer(), Fault(raw_answer=b"SSH-2.0-x\r\n")),
-    "token redirected": no_token(76, "protocol", 1, Fault(status=307, headers=(("Location", "http://127.0.0.1:1/"),))),
+    "token a page": no_token(
+        *(76, "garbled", 3), Fault.login_page(), Fault.cut_answer(), Fault(raw_answer=b"SSH-2.0-x\r\n")
+    ),
+    "token redirected": no_token(
+        76, "protocol", 1, Fault(status=307, headers=(("Location", "http://127.0.0.1:1/"),))
+    ),
     "token of a megabyte": no_token(76, "garbled", 3, Fault(changes={"access_token": "x" * 1_000_000})),
     "outage, 500": outage(FAILS, fault=FAILS, states=LOST),
     "healed, then 502": outage(FAILS, ORDINARY, fault=Fault(status=502), states=HEALED),
