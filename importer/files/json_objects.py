@@ -1,5 +1,6 @@
-"""JSON as APIs and scripts write it, as rows: objects line by line, an array of them, or envelopes around such.
+"""JSON as APIs and scripts write it, as rows: objects line by line, a list of them, or envelopes around such.
 
+A list is an array, or an object that has objects by their ids (`{"3300000701": {"callType": "1"}}`).
 The keys of all objects, in the order of their first use, are the header. Numbers stay text, so that long ids
 survive; `true`, `false` and `null` become `true`, `false` and nothing; an object inside an object gives a column
 for each of its keys (`data.answer`); a list becomes its JSON text. Each row has the line number on which its
@@ -36,6 +37,10 @@ BROKEN_OFF = 16
 
 _BEGINNING: Final = re.compile(r"\ufeff?\s*(?:\[\s*(?:[\[{]|\](?!\s*[^\s\[{])|$)|\{\s*(?:[\"}]|$))")
 _SPACE: Final = re.compile(r"\s*")
+_BY_ID: Final = re.compile(
+    r'\s*\{\s*"(?:[0-9][0-9.-]*|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})"\s*:\s*\{'
+)
+_LONGEST_BY_ID: Final = 1000
 
 Place = tuple[str, ...] | None
 """The keys on the way to an object, or a list of them, in each object of the file; none where the file is a list
@@ -264,7 +269,7 @@ def _listed(text: "_Text", place: tuple[str, ...], may_lack: bool) -> Iterator[_
             text.value()
         else:
             is_there = True
-            yield from (text.item() for _ in (text.elements("[]") if text.peek() == "[" else (None,)))
+            yield from (text.item() for _ in (text.listed() if text.begins_list() else (None,)))
     if not is_there:  # such as an answer of a fault among pages
         text.refuse(f"the key {place[0][:40]!r} is missing or null, which other objects have", LackingError)
 
@@ -276,9 +281,9 @@ def _lists(text: "_Text", inside: dict[Place, None], way: tuple[str, ...] = ()) 
     """
     for key in text.members():
         here = (*way, key)
-        if text.peek() == "[" and text.peek(behind=1) == "{":
+        if text.begins_list() and (text.peek() == "{" or text.peek(behind=1) == "{"):
             yield here
-            for _ in text.elements("[]"):
+            for _ in text.listed():
                 text.value()
         elif len(here) < LONGEST_WAY and text.peek() == "{":
             inside |= {here: None} if not way and len(inside) < MOST_LISTS else {}
@@ -304,7 +309,7 @@ class _Text:
         self._value_at = json.JSONDecoder(
             object_pairs_hook=_once_each, parse_int=str, parse_float=str, parse_constant=str, strict=False
         ).raw_decode
-        self.is_list = self.peek() == "["
+        self.is_list = self.begins_list()
 
     def peek(self, *, behind: int = 0) -> str:
         """Return the next character that is no space, "" at the end; with ``behind`` the one behind so many."""
@@ -333,15 +338,25 @@ class _Text:
                     self.refuse("a comma stands before the closing bracket")
         self.take(brackets[1])
 
+    def begins_list(self) -> bool:
+        """Return whether a list comes next: an array, or objects by their ids."""
+        while len(self._buffer) - self._place < _LONGEST_BY_ID and self._read():
+            pass
+        return self.peek() == "[" or _BY_ID.match(self._buffer, self._place) is not None
+
+    def listed(self) -> Iterator[None]:
+        """Step over a list; the caller steps over each element of it."""
+        yield from self.elements("[]") if self.peek() == "[" else (None for _ in self.members())
+
     def items(self) -> Iterator[None]:
         """Step over the text: objects one after the other, or lists of them, which pages of an answer may be.
 
         Such lists stand one after the other or in a list. The caller steps over each object.
         """
         while self.peek():
-            if (self.peek() == "[") is not self.is_list:
+            if self.begins_list() is not self.is_list:
                 self.refuse("something stands behind the end of the JSON text")
-            for _ in self.elements("[]") if self.is_list else (None,):
+            for _ in self.listed() if self.is_list else (None,):
                 yield from self.elements("[]") if self.peek() == "[" else (None,)
 
     def members(self) -> Iterator[str]:
