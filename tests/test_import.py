@@ -327,6 +327,16 @@ def test_sandbox_of_a_config_file(program: Program, tmp_path: Path) -> None:
         assert (ran.code, "in place of Zoho, which gets no call" in ran.stderr) == (0, said)
 
 
+def test_deliver_sends_nothing_where_the_sandbox_is_on(
+    program: Program, account: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no simulator inside: calls that Zoho got would stand in its results as those of a trial."""
+    assert run_import(program, "--limit", "1", ten()).code == 0
+    monkeypatch.setenv("CDR_IMPORTER_SANDBOX", "true")
+    ran = program("deliver")
+    assert (ran.code, "sandbox is on" in ran.stderr, len(account.arrivals)) == (78, True, 1)
+
+
 def test_check_needs_nothing_else(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two checks write the same bytes, connect to nothing, leave results alone, and look at no ledger unasked."""
 

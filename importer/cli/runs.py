@@ -10,6 +10,7 @@ import click
 
 from importer.cli.options import CHECK, DELIVER, FILES, IMPORT, Command, options
 from importer.cli.output import show_message
+from importer.errors import ConfigurationError
 from importer.settings.credentials import Credentials, load_credentials
 from importer.settings.options import Settings
 
@@ -77,4 +78,7 @@ def deliver_command(settings: Settings) -> int:
     from importer.cli.screen import run_on_screen
     from importer.pipeline.stages import carry_out
 
+    if settings.sandbox:  # the calls of the ledger would go to Zoho, unasked, and into results as those of a trial
+        fault = "sandbox is on, but `deliver` sends what the ledger holds to Zoho; nothing was sent"
+        raise ConfigurationError(fault, hint="Take `sandbox` out of config file or environment.")
     return run_on_screen(settings, "deliver", (), lambda run: carry_out(run, (), load_credentials(os.environ)))
