@@ -209,6 +209,15 @@ def test_draft_stays_a_draft(program: Program, mine: tuple[Path, Path], tmp_path
     assert re.search(r'^ +line \d+: "fizzled" = "TODO"', ran.stderr, re.MULTILINE)
 
 
+def test_draft_of_an_export_that_a_format_fits(program: Program, tmp_path: Path) -> None:
+    """The format is named, since without --format a second one would make the export ambiguous."""
+    day = SAMPLES / "asterisk-csv" / "day.csv"
+    ran = program("formats", "new", day, "--output", tmp_path / "own.toml")
+    said = " ".join(ran.stdout.split())
+    assert ran.code == 0
+    assert "is read by asterisk-csv already: see `cdr-importer formats asterisk-csv` first." in said
+
+
 def test_draft_is_told_in_80_columns(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the draft is made from, the open points and the next step fit a small terminal, without any number."""
     monkeypatch.chdir(tmp_path)

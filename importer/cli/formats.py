@@ -1,6 +1,7 @@
 """The commands `detect`, which explains a file, and `formats`, which lists, drafts and tests formats."""
 
 import shlex
+from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -71,6 +72,7 @@ def new_command(settings: Settings, export: Path, output: Path | None) -> None:
     answer questions instead: `init --from EXPORT`.
     """
     from importer.formats.catalogue import RESERVED_NAMES, load_catalogue
+    from importer.formats.detection import detect
     from importer.formats.drafting import draft_of, format_name
     from importer.pipeline.inputs import check_apart
 
@@ -82,6 +84,11 @@ def new_command(settings: Settings, export: Path, output: Path | None) -> None:
     shown = draft_of(export, settings)
     draft = shown.text(name, catalogue.causes, {})
     write_new(target, draft.text)
+    with suppress(ImporterError):
+        if found := detect(export, [*catalogue.formats.values()], settings, catalogue.lookalikes):
+            fits = found.format.name
+            said = f"{export} is read by {fits} already: see `cdr-importer formats {fits}` first."
+            show_lines(wrapped(said, "  "))
     show_lines(wrapped(f"{target}: a draft from {shown.seen}.", "  "))
     points = draft.open_points()
     show(f"{counted(len(points), 'open point')}:")
