@@ -344,6 +344,13 @@ def test_row_torn_apart(tmp_path: Path) -> None:
     assert _fates(tmp_path, f"{HEADER}Lee,Ann,+442079460000,\n{ROW}") == {2: "wrong_cell_count", 3: "row"}
 
 
+@table("tail", ["", ",", ",,"])
+def test_row_with_more_cells_than_most(tmp_path: Path, tail: str) -> None:
+    """A row is none that has more empty cells behind the last column than most have: `Lee, Ann` is two cells."""
+    rows = "".join(f"a,b,2026{each}\n" for each in (tail, f"{tail},", tail, tail))
+    assert _fates(tmp_path, f"{HEADER}{rows}") == {2: "row", 3: "wrong_cell_count", 4: "row", 5: "row"}
+
+
 @table(("text", "fates"), CASES["lines"])
 def test_lines(tmp_path: Path, text: str, fates: dict[str, str]) -> None:
     """Title, blank lines and a header over two lines count as lines, and each line below is a row or a bad one."""

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -239,8 +239,8 @@ def _chunk(records: Records, detection: Detection, unfinished: str) -> Chunk:
         wrong[int(index)] = "wrong_cell_count", hint
     for index in _torn_apart(frame, records.cells[frame.index.to_numpy()], detection):
         hint = (
-            "The row has empty cells behind the last column, and in others what belongs elsewhere: look for a "
-            "delimiter inside a cell that is not quoted."
+            "The row has empty cells behind the last column, and others may hold what belongs elsewhere: look for "
+            "a delimiter inside a cell that is not quoted."
         )
         wrong.setdefault(index, ("wrong_cell_count", hint))
     frame = frame.loc[[index not in wrong for index in frame.index]] if wrong else frame
@@ -266,17 +266,20 @@ def _chunk(records: Records, detection: Detection, unfinished: str) -> Chunk:
 
 
 def _torn_apart(frame: pd.DataFrame, cells: Ints, detection: Detection) -> list[int]:
-    """Return the rows with empty cells behind the last column whose start or durations cannot be read.
+    """Return the rows with more empty cells behind the last column than most, or whose start cannot be read.
 
     An inner cell that holds a delimiter and is not quoted moves those behind it, and the last one may be empty.
     Spreadsheet programs give all rows as many cells as the longest one has, the header too.
     """
     many = cells > detection.field_count
-    is_padded = detection.file.is_table or len(detection.header) > detection.field_count
-    if not many.any() or detection.open_end or is_padded:
+    if not many.any() or detection.open_end or detection.file.is_table:
         return []
     rows, call, time = frame[many], detection.format.call, detection.format.time
-    torn = np.zeros(len(rows), dtype=np.bool_)
+    sizes = Counter(map(len, detection.sample))
+    usual = max(sizes, key=lambda size: (sizes[size], size), default=0)
+    torn = cells[many] > max(usual, len(detection.header))
+    if len(detection.header) > detection.field_count:
+        return rows.index[torn].tolist()
     for name in {call.ring_seconds, call.talk_seconds, call.duration_seconds} & {*rows.columns}:
         torn |= (rows[name] != "").to_numpy() & seconds_of(rows[name]).isna().to_numpy()
     for name, layouts in zip(time.columns, column_layouts(time.formats, len(time.columns)), strict=True):
