@@ -45,10 +45,15 @@ def add_unmeasured(rows: pd.DataFrame, was_cancelled: Flags, rules: Rules) -> No
     is_open = (rows["call.rank"].between(Rank.BUSY, Rank.NOANSWER) & (rows["call.problem"] == "")).to_numpy()
     for name in (*sorted(talk), call.ring_seconds or "", call.duration_seconds or ""):
         asked = is_open if name in talk else is_open & was_cancelled
-        columns = [source.column for source in derived.get(name, ()) if source.extract is None] or [name]
-        for column in (each for each in columns if each in rows and asked.any()):
+        sources = derived.get(name, ())
+        columns = [source.column for source in sources if source.extract is None]
+        for column in columns or dict.fromkeys([name, *(source.column for source in sources)]):
+            if column not in rows or not asked.any():
+                continue
             lost = asked.copy()
             lost[asked] = unmeasured(rows[column][asked])
+            if not columns and column != name:  # of which nothing was taken out
+                lost &= (rows[name] == "").to_numpy()
             add_faults(rows, pd.Series("unreadable_duration", rows.index[lost]), rows[column], rules, column)
 
 
