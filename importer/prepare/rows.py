@@ -76,10 +76,6 @@ class RowPreparer:
         self._is_second = is_second
         self.evidence = FileEvidence(zone_evidence_of(rules), rules.plan.gaps, Endpoints(rules.format.endpoint))
         self.evidence.indexes_leads = is_second or (rules.plan.is_one_of_several and bool(rules.format.endpoint))
-        call, words = rules.format.call, (rule.column for rule in rules.format.outcome)
-        # Derived columns that only the few rows with a state need as text.
-        self._late = rules.format.derived.keys() & {call.customer, call.sent_number}
-        self._late -= {*rules.format.id_columns(), *call.row, *call.agent, *words}
 
     def prepare(self, chunk: Chunk) -> pa.Table:
         """Prepare the next chunk of the file and return its rows to be spooled (SPOOLED_COLUMNS)."""
@@ -102,13 +98,12 @@ class RowPreparer:
         kept_out = self._kept_out(frame, conditions)
         rows = frame.loc[~kept_out]
         conditions = conditions.select(~kept_out, rows)
-        texts = self.rules.format.text_columns() & self.rules.format.derived.keys()
-        rows = conditions.with_texts(texts - self._late)
+        rows = conditions.with_texts(self.rules.format.text_columns() & self.rules.format.derived.keys())
         if evidence.zone is not None:
             add_zone_evidence(evidence.zone, rows, self.rules)
         rows = add_evidence(rows, conditions, self.rules)
         rows["call.held"], rows["call.attended_since"] = self._held(rows, conditions)
-        rows = self._with_customer(rows, conditions)
+        rows = self._with_customer(rows)
         in_group = (rows["call.key"] != "").to_numpy()
         rows["call.slot"] = np.where(in_group, len(self._index) - 1 + np.cumsum(in_group), -1)
         rows["call.agents"] = joined([rows[name] for name in self.rules.format.call.agent])
@@ -173,16 +168,13 @@ class RowPreparer:
             attended_since[places] = [found.get(call_id, False) for call_id in call_ids]
         return held, attended_since
 
-    def _with_customer(self, rows: pd.DataFrame, conditions: Conditions) -> pd.DataFrame:
+    def _with_customer(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Add ``call.customer``, E.164 or why there is none (with ``call.hint``), for rows that matter."""
         rules, call = self.rules, self.rules.format.call
         with_state = rows["call.outcome_rank"].between(Rank.BUSY, Rank.NOANSWER)
         with_state |= rows["call.attended_since"] & (rows["call.rank"] != Rank.INCOMING)
-        for name in self._late:  # of the rows that stay, whose distinct values are known
-            conditions.column(name)
         asked = {call.customer, call.sent_number, *rules.format.origins(call.customer)} & {*rows}
         some = rows.loc[with_state, [*asked, "call.outcome_rank", "call.problem"]]
-        some = conditions.select(with_state.to_numpy(), some).with_texts(self._late)
         dialled = pd.DataFrame(
             {
                 "customer_number": some[call.customer],
