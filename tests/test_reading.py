@@ -346,9 +346,11 @@ def test_row_torn_apart(tmp_path: Path) -> None:
 
 @table("tail", ["", ",", ",,"])
 def test_row_with_more_cells_than_most(tmp_path: Path, tail: str) -> None:
-    """A row is none that has more empty cells behind the last column than most have: `Lee, Ann` is two cells."""
-    rows = "".join(f"a,b,2026{each}\n" for each in (tail, f"{tail},", tail, tail))
-    assert _fates(tmp_path, f"{HEADER}{rows}") == {2: "row", 3: "wrong_cell_count", 4: "row", 5: "row"}
+    """A row with more empty cells at its end than most is none where a cell begins with a space: `Lee, Ann`."""
+    cells = ("a,b,2026", "a,b,2026", "Lee, Ann,2026,", "a,b,2026", '"Lee, Ann",b,2026,')
+    rows = "".join(f"{each}{tail}\n" for each in cells)
+    fates = {2: "row", 3: "row", 4: "wrong_cell_count", 5: "row", 6: "row"}
+    assert _fates(tmp_path, f"{HEADER}{rows}") == fates
 
 
 @table(("text", "fates"), CASES["lines"])

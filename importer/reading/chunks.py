@@ -237,7 +237,7 @@ def _chunk(records: Records, detection: Detection, unfinished: str) -> Chunk:
             "look for a delimiter inside a cell that is not quoted."
         )
         wrong[int(index)] = "wrong_cell_count", hint
-    for index in _torn_apart(frame, records.cells[frame.index.to_numpy()], detection):
+    for index in _torn_apart(frame, records, detection):
         hint = (
             "The row has empty cells behind the last column, and others may hold what belongs elsewhere: look for "
             "a delimiter inside a cell that is not quoted."
@@ -253,8 +253,7 @@ def _chunk(records: Records, detection: Detection, unfinished: str) -> Chunk:
         bad.append(BadRow(line, reason, hint, hashlib.sha256(record).hexdigest()))
         # An unfinished row the next import takes, or another file of this run has it whole.
         if reason != UNFINISHED_ROW and len(record) <= LONGEST_RECORD_BYTES:
-            source = io.StringIO(record.replace(b"\0", b"").decode("utf-8"), newline="")
-            cells = [*map(plain_cell, next(cell_reader(source, detection.dialect), []))]
+            cells = [*map(plain_cell, _cells_of(record, detection))]
             for shift in {0, len(cells) - detection.field_count}:  # from its first cell on, and up to its last
                 places = {name: place + shift for name, place in detection.positions.items()}
                 columns = {name: cells[at] for name, at in places.items() if 0 <= at < len(cells)}
@@ -265,12 +264,19 @@ def _chunk(records: Records, detection: Detection, unfinished: str) -> Chunk:
     return Chunk(frame, tuple(bad), text)
 
 
-def _torn_apart(frame: pd.DataFrame, cells: Ints, detection: Detection) -> list[int]:
-    """Return the rows with more empty cells behind the last column than most, or whose start cannot be read.
+def _cells_of(record: bytes, detection: Detection) -> list[str]:
+    source = io.StringIO(record.replace(b"\0", b"").decode("utf-8"), newline="")
+    return next(cell_reader(source, detection.dialect), [])
 
-    An inner cell that holds a delimiter and is not quoted moves those behind it, and the last one may be empty.
-    Spreadsheet programs give all rows as many cells as the longest one has, the header too.
+
+def _torn_apart(frame: pd.DataFrame, records: Records, detection: Detection) -> list[int]:
+    """Return the rows with empty cells behind the last column in which something proves that cells were moved.
+
+    An inner cell that holds a delimiter and is not quoted moves those behind it, and the last one may be empty:
+    `Lee, Ann` leaves a cell that begins with a space, and more cells than most rows have; or a start or a duration
+    cannot be read. Spreadsheet programs give all rows as many cells as the longest one has, the header too.
     """
+    cells: Ints = records.cells[frame.index.to_numpy()]
     many = cells > detection.field_count
     if not many.any() or detection.open_end or detection.file.is_table:
         return []
@@ -278,6 +284,10 @@ def _torn_apart(frame: pd.DataFrame, cells: Ints, detection: Detection) -> list[
     sizes = Counter(map(len, detection.sample))
     usual = max(sizes, key=lambda size: (sizes[size], size), default=0)
     torn = cells[many] > max(usual, len(detection.header))
+    for at in np.flatnonzero(torn).tolist():
+        index = rows.index.tolist()[at]
+        split = _cells_of(records.text[records.starts[index] : records.ends[index]], detection)
+        torn[at] = any(each[:1] == " " and each.strip() for each in split)
     if len(detection.header) > detection.field_count:
         return rows.index[torn].tolist()
     for name in {call.ring_seconds, call.talk_seconds, call.duration_seconds} & {*rows.columns}:
