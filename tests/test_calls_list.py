@@ -74,9 +74,9 @@ def test_without_a_terminal(program: Program, uncertain: Path, tmp_path: Path) -
 def test_at_a_terminal(
     at_terminal: AtTerminal, account: Simulator, uncertain: Path, tmp_path: Path, program: Program
 ) -> None:
-    """A person sees the table and is asked; a yes settles those found as sent and no other, a no none."""
+    """A person sees the table and is asked; a yes to that settles those found as sent, a no none."""
     for answer, counts in (("n", {"uncertain": 3}), ("y", {"uncertain": 1, "accepted": 2})):
-        terminal = at_terminal(["resolve", "--from", uncertain, *ZONE])
+        terminal = at_terminal(["resolve", "--from", uncertain, *ZONE], typed_ahead="y")
         terminal.expect("Settle those found (2) as sent?")
         terminal.type(answer)
         assert terminal.finish() == 4

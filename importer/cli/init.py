@@ -14,7 +14,7 @@ import click
 
 from importer.cli.explain import row_lines
 from importer.cli.options import ACCOUNT, PATH, options
-from importer.cli.output import BACK, ask, is_interactive, show, show_lines, show_message, table, wrapped
+from importer.cli.output import BACK, ask, confirm, is_interactive, show, show_lines, show_message, table, wrapped
 from importer.cli.questions import describe
 from importer.errors import ConfigurationError, ImporterError, UsageError
 from importer.formats.catalogue import load_catalogue
@@ -261,7 +261,7 @@ def _is_meant(agents: Path) -> bool:
         fault = f"{agents} is not there, nor a folder for it in which you may write: put it there first."
         show_lines(wrapped(fault, "  ", is_cut=False), err=True)
         return False
-    return click.confirm(f"{agents} is not there. Make it, to be completed?", default=False, err=True)
+    return confirm(f"{agents} is not there. Make it, to be completed?")
 
 
 def _alone(given: Mapping[str, str]) -> Settings:

@@ -17,6 +17,7 @@ import click
 from importer.cli.options import PATH, Command, options
 from importer.cli.output import (
     aligned,
+    confirm,
     drop_typed_ahead,
     is_interactive,
     show,
@@ -276,7 +277,7 @@ def _settle_found(settings: Settings, path: Path, columns: str, note: str | None
         show_lines(text.getvalue().splitlines())
         return ExitCode.UNCERTAIN if left else ExitCode.OK
     show_lines(table(LOOKED_UP, rows))
-    if found and click.confirm(f"Settle those found ({len(found)}) as sent?", default=False, err=True):
+    if found and confirm(f"Settle those found ({len(found)}) as sent?"):
         with held_ledger(settings, "resolve", show_message) as ledger:
             ledger.resolve(found, Decision.SENT, note=note or f"in {path.name}", who=user_name(os.geteuid()))
         left -= len(found)

@@ -150,6 +150,12 @@ def drop_typed_ahead() -> None:
         termios.tcflush(sys.stdin, termios.TCIFLUSH)
 
 
+def confirm(question: str) -> bool:
+    """Return whether a person says yes to a question; raises click.Abort where the input ends."""
+    drop_typed_ahead()
+    return click.confirm(escaped(question), default=False, err=True)
+
+
 def ask(question: str, default: str | None, check: Callable[[str], object]) -> str | None:
     """Ask for a value until ``check`` accepts it; an empty answer is the default, None without one."""
     drop_typed_ahead()

@@ -19,7 +19,7 @@ import click
 
 from importer.cli.output import (
     aligned,
-    drop_typed_ahead,
+    confirm,
     error_text,
     is_interactive,
     message_lines,
@@ -242,10 +242,9 @@ class Screen:
             return True
         self._close_bar()
         show_lines(outlook_lines(outlook, str(self._settings.rate)), err=True)
-        drop_typed_ahead()
         self._is_asking = True
         try:
-            return click.confirm("Send them?", default=False, err=True)
+            return confirm("Send them?")
         except click.Abort:
             show(err=True)
             return False
