@@ -79,7 +79,7 @@ class _TimedReads(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any, /) -> int | None:
-        self._client.limit(self._sock)
+        self._sock.settimeout(self._client.seconds_left())
         count = self._bytes.readinto(buffer)
         self.is_over = count == 0
         return count
@@ -335,12 +335,6 @@ class HttpClient:
             raise TimeoutError
         return min(left, self._limits.connect_seconds if connecting else self._limits.gap_seconds)
 
-    def limit(self, sock: socket.socket) -> None:
-        """Let what is done next with a socket take no longer than `seconds_left`; raises TimeoutError as that."""
-        seconds = self.seconds_left()
-        if sock.gettimeout() != seconds:  # to set it is a system call
-            sock.settimeout(seconds)
-
     def before_bytes(self, sock: socket.socket) -> None:
         """Call the hook of the first byte once, before any leaves; raises _Halt with what the hook raises.
 
@@ -355,7 +349,7 @@ class HttpClient:
                 raise _Halt(refusal) from None
         self._is_asked = True
         with self._changed:
-            self.limit(sock)
+            sock.settimeout(self.seconds_left())
             # The hook takes longer than anything else since the connection was last looked at.
             if self._has_rested and self._handle is not None and wait_for_read(self._handle, timeout=0):
                 raise _Halt(None)
