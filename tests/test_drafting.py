@@ -268,6 +268,14 @@ def test_same_is_exit_0(program: Program, trial: Path) -> None:
     assert program("formats", "test", FORMAT, trial, "--expected", elsewhere, *READ_AS).code == 0
 
 
+def test_sample_is_no_input_of_a_night(program: Program, trial: Path) -> None:
+    """What a config file says of a night's files, alarms and where they go, is not asked of a sample."""
+    config = trial.with_name("own.toml")
+    config.write_text('min-rows = 1000\nmax-errors = "1%"\ndone = "/no/such"\nscheduler = "tcp://127.0.0.1:9"\n')
+    ran = program("formats", "test", "--config", config, FORMAT, trial, *READ_AS)
+    assert (ran.code, ran.stderr) == (0, "")
+
+
 def test_difference_is_shown_by_line_and_column(program: Program, trial: Path) -> None:
     """With another word in the format exit 3, and for each line that differs the cells, in 80 columns."""
     own = trial.with_name("own.toml")

@@ -39,8 +39,7 @@ def exchange_code(code: str, sign_in: SignIn) -> str:
         "code": code,
     }
     asked_at = time.time()
-    address = sign_in.accounts_url + TOKEN_PATH
-    status, body = TokenTransport(sign_in)(address, form)
+    status, body = TokenTransport(sign_in)(sign_in.accounts_url + TOKEN_PATH, form)
     try:
         read_token_answer(status, body, sign_in, asked_at=asked_at)
     except NotPermittedError as error:
