@@ -447,7 +447,7 @@ def test_shown_attended(
         assert (shown.outcome, shown.receipt.reason) == (outcome or None, reason)
         assert shown.call == (call(before) if comes_back else None)
         assert row(path, before) == (after,)
-    assert (before in ledger.attended_since(9), ledger.held([before])) == (
+    assert (before in ledger.attended_since(), ledger.held([before])) == (
         after is ACCEPTED,
         {before: after is not CLOSED},
     )
@@ -470,7 +470,7 @@ def test_shown_attended_in_a_staging_that_failed(path: Path, ledger: Ledger) -> 
         add(stage, call("c1"))
         stage.show_attended([("a1", "", ""), ("b1", "", "")])
         raise KeyboardInterrupt
-    assert (ledger.attended_since(9), row(path, "b1")) == ([], (PENDING,))
+    assert (ledger.attended_since(), row(path, "b1")) == ([], (PENDING,))
     assert [one.call for one in claimed(ledger)] == [call("b1")]
 
 
@@ -480,7 +480,7 @@ def test_purge_keeps_reminders(path: Path, ledger: Ledger) -> None:
     take(ledger, call("b1"))
     show_attended(ledger, "a1", "b1")
     assert ledger.purge("2027-01-01 00:00:00")[0] == 1
-    assert (ledger.attended_since(9), row(path, "b1")) == (["a1"], None)
+    assert (ledger.attended_since(), row(path, "b1")) == (["a1"], None)
     ledger.resolve(["a1"], Decision.CLOSE, note="", who="ann")
     assert ledger.purge("2027-01-01 00:00:00")[0] == 1
 

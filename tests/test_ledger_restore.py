@@ -347,7 +347,7 @@ def test_reminder_ended_since(path: Path) -> None:
         put_back(backup, path)
         with restored(path) as ledger:
             assert ledger.accept_restore([], complete=True) == Restored(0, 0, 0, None)
-            assert (ledger.attended_since(9), ledger.held(["a1"])) == ([], {"a1": False})
+            assert (ledger.attended_since(), ledger.held(["a1"])) == ([], {"a1": False})
             assert ledger._rows("SELECT decision, who FROM decisions") == [("close", "accept-restore")]
 
 

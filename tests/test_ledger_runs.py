@@ -55,7 +55,7 @@ def test_upgrade_keeps_every_call(tmp_path: Path) -> None:
         assert [one.call.call_id for one in claimed(ledger)] == ["pending"]
         with ledger.staging() as stage:
             shown = stage.show_attended([("accepted", "", ""), ("pending", "", "")])
-        assert ([one.outcome for one in shown], ledger.attended_since(9)) == (
+        assert ([one.outcome for one in shown], ledger.attended_since()) == (
             [Outcome.CONFLICT, None],
             ["accepted"],
         )
@@ -70,7 +70,7 @@ def test_upgrade_is_not_for_readers(tmp_path: Path) -> None:
     with open_reader(path) as reader:
         assert reader.counts()[CallState.ACCEPTED] == 1
         assert reader.pending_count() == 1
-        assert (reader.attended_since(9), reader.uncertain_since()) == ([], (1, CREATED))
+        assert (reader.attended_since(), reader.uncertain_since()) == ([], (1, CREATED))
         assert reader.held(["accepted", "closed", "none"]) == {"accepted": True, "closed": False}
         assert reader.runs(9) == [RunRecord("old", CREATED, "0.1.0")]
     assert path.read_bytes() == before

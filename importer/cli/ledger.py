@@ -74,7 +74,7 @@ def status_command(
         counts = {state.value: count for state, count in ledger.counts().items()}
         oldest = ledger.oldest_pending() or ""
         uncertain = ledger.uncertain_calls(SHOWN_UNCERTAIN)
-        attended = ledger.attended_since(-1)
+        attended = ledger.attended_since()
         held = ledger.held_until() or ""
     if settings.json:
         facts = {"states": counts, "oldest_pending": oldest, "held_until": held, "checked": asked_for["check"]}

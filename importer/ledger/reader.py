@@ -98,13 +98,12 @@ class LedgerReader:
         """Return the files of the calls that wait to be sent or for a person, each as it was named."""
         return {row[0] for row in self._rows("SELECT DISTINCT file FROM payloads")}
 
-    def attended_since(self, limit: int) -> list[str]:
+    def attended_since(self) -> list[str]:
         """Return the ids of accepted calls that an export showed attended and no person closed, oldest first."""
         with self._guard, schema.translated_errors(self._path):
             if schema.schema_version(self._connection) < ATTENDED_SCHEMA:
                 return []
-        query = "SELECT call_id FROM attended_since ORDER BY attended_at, call_id LIMIT ?"
-        return [row[0] for row in self._rows(query, (limit,))]
+        return [row[0] for row in self._rows("SELECT call_id FROM attended_since ORDER BY attended_at, call_id")]
 
     def held(self, call_ids: Sequence[str]) -> dict[str, bool]:
         """Return which of these calls are here, and whether each may be shown attended: nobody closed it."""
