@@ -22,7 +22,7 @@ from typing import Any
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, default_headers
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.wait import wait_for_read
@@ -34,6 +34,8 @@ from importer.private_files import open_small
 from importer.records import Timeouts, ignore
 
 BODY_LIMIT_BYTES = 64 * 1024
+
+_HEADERS = {**default_headers(), "User-Agent": f"cdr-importer/{__version__}", "Accept-Encoding": "identity"}
 
 Found = tuple[int, int, int, str, Any]
 """One row of getaddrinfo: family, type, protocol, canonical name, address."""
@@ -252,10 +254,6 @@ class HttpClient:
         self._proxies = {"http": proxy, "https": proxy} if proxy else {}
         self._adapter = TrustingAdapter(pool_connections=1, pool_maxsize=1, max_retries=0)
         self._adapter.trust = trust or Trust()
-        self._session = requests.Session()
-        # Without this, .netrc replaces the Authorization header and HTTPS_PROXY gets the token (requests 2.34).
-        self._session.trust_env = False
-        self._session.headers.update({"User-Agent": f"cdr-importer/{__version__}", "Accept-Encoding": "identity"})
         self._rests_since = clock()
         self._prepared: requests.Request | None = None
         self._send: Callable[..., urllib3.BaseHTTPResponse]
@@ -415,18 +413,19 @@ class HttpClient:
 
     def _exchange(self, request: requests.Request, body: bytes | None) -> Answer:
         if request is not self._prepared:
-            prepared = self._session.prepare_request(request)
+            # Not by a session: .netrc would replace the Authorization header, HTTPS_PROXY get the token, and even
+            # with redirects off requests 2.34 reads a redirect's body without bound.
+            prepared = request.prepare()
+            headers = {**_HEADERS, **prepared.headers}
             pool: Any = self._adapter.get_connection_with_tls_context(prepared, verify=True, proxies=self._proxies)
             kind = _TlsConnection if pool.scheme == "https" else _Connection
             pool.ConnectionCls = functools.partial(kind, client=self)
-            # Not session.send: even with redirects off, requests 2.34 reads a redirect's body without bound, and
-            # what it does for each request takes as long as all the rest.
             self._send = functools.partial(
                 pool.urlopen,
                 prepared.method,
                 self._adapter.request_url(prepared, self._proxies),
                 body=prepared.body,
-                headers={name: value for name, value in prepared.headers.items() if name != "Content-Length"},
+                headers={name: value for name, value in headers.items() if name != "Content-Length"},
                 retries=self._adapter.max_retries,
                 redirect=False,
                 assert_same_host=False,
