@@ -206,7 +206,7 @@ class Conditions:
             rows = wanted if rows is None else wanted & rows
             if not rows.any():
                 return Coded.empty(len(self.frame))
-        found, index = self._extracted(source.column, source.extract, rows), self.frame.index
+        found, index = self._extracted(source.column, source.extract), self.frame.index
         if source.country_code is not None:  # any text but digits stays as it is
             codes = self.column(source.country_code).text(index).tolist()
             pairs = zip(found.text(index).tolist(), codes, strict=True)
@@ -239,9 +239,6 @@ class Conditions:
     def _evaluated(self, column: str, test: Test) -> Flags:
         if test.matches is not None and self._begins_otherwise(column, test.matches):
             return np.zeros(len(self.frame), dtype=np.bool_)
-        is_coded = column in self._coded or column not in self.frame
-        if test.empty is not None and not is_coded and test == Test(empty=test.empty):
-            return np.asarray((self.frame[column] == "").to_numpy(dtype=np.bool_) == test.empty)
         coded, extensions = self.column(column), self.extensions
         values = coded.values
         holds = np.ones(len(values), dtype=np.bool_)
@@ -277,7 +274,7 @@ class Conditions:
             result = result & both & (self._equal.get((column, name), both) == wanted)
         return result
 
-    def _extracted(self, column: str, pattern: str | None, rows: Flags | None) -> Coded:
+    def _extracted(self, column: str, pattern: str | None) -> Coded:
         """Return the one group of a pattern in a column, empty where it does not match; all without a pattern.
 
         Asterisk ends the name of a channel with `-0000002a`, so that each is another. Where every match of the
@@ -298,16 +295,9 @@ class Conditions:
             coded, pattern = self._headed[column], pattern.removesuffix(SERIAL) + "-$"
         else:
             coded = self.column(column)
-        wanted = np.arange(len(coded.values)) if rows is None else np.flatnonzero(coded.among(rows))
-        is_for_all = 2 * len(wanted) > len(coded.values)
-        some = coded.values if is_for_all else coded.values.iloc[wanted]
-        groups = pc.extract_regex(arrow_of(some), pattern=named_group(pattern))
-        found = Coded.of(text_series(pc.fill_null(pc.struct_field(groups, "value"), ""), some.index))
-        if is_for_all:
-            return Coded(found.values, found.codes[coded.codes])
-        codes = np.full(len(coded.values), len(found.values))
-        codes[wanted] = found.codes
-        return Coded(pd.concat([found.values, _NOTHING], ignore_index=True), codes[coded.codes])
+        groups = pc.extract_regex(arrow_of(coded.values), pattern=named_group(pattern))
+        found = Coded.of(text_series(pc.fill_null(pc.struct_field(groups, "value"), ""), coded.values.index))
+        return Coded(found.values, found.codes[coded.codes])
 
     def _begins_otherwise(self, column: str, pattern: str) -> bool:
         """Return whether no cell of a column begins with the letters with which all matches of the pattern begin.
