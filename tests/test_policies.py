@@ -8,45 +8,14 @@ import pytest
 from conftest import SAMPLES, Program, cases, read_results, table
 from importer.errors import ConfigurationError
 from importer.formats.catalogue import user_folder
-from importer.formats.language import CdrFormat
-from importer.prepare.plan import Policies, PolicyBook
+from importer.prepare.plan import PolicyBook
 from importer.settings.loading import load_settings
 from importer.settings.options import PolicyChoices
 from importer.settings.values import outside_prefixes
-from samples import OWN, catalogue
+from samples import catalogue
 from schemas.vocabulary import Verdict
 
 CASES = cases("policies")
-
-
-def own_format(folder: Path) -> CdrFormat:
-    """Return the operator's own format."""
-    form = folder / "own.toml"
-    form.write_text(OWN, encoding="utf-8")
-    return catalogue().pick(str(form))
-
-
-def test_the_most_particular_choice_is_in_force(tmp_path: Path) -> None:
-    """Option, then the configuration's table of the format, the configuration, the default."""
-    cdr_format = own_format(tmp_path)
-    book = PolicyBook(
-        PolicyChoices(cancelled_ring_seconds=1),
-        {
-            "own": PolicyChoices(cancelled_ring_seconds=2, our_side="busy"),
-            "*": PolicyChoices(cancelled_ring_seconds=3, our_side="blocked", voicemail="notavailable"),
-            "twilio": PolicyChoices(cancelled_unknown="skip"),
-        },
-    )
-    assert book.sources(cdr_format) == {
-        "cancelled_ring_seconds": (1, "this run"),
-        "cancelled_unknown": ("noanswer", "default"),
-        "voicemail": ("notavailable", "configuration"),
-        "our_side": ("busy", "configuration, [policies.own]"),
-        "outside_prefix": ((), "default"),
-        "extensions": ("", "default"),
-        "trunks": ("", "default"),
-    }
-    assert book.of(cdr_format) == Policies(1, "noanswer", "notavailable", "busy")
 
 
 @table(
@@ -54,18 +23,16 @@ def test_the_most_particular_choice_is_in_force(tmp_path: Path) -> None:
     [
         (None, {}, ((), "default")),
         (None, {"*": "9"}, (("9",), "configuration")),
-        (None, {"*": "9", "own": "8"}, (("8",), "configuration, [policies.own]")),
-        ("9,0", {"*": "9", "own": "8"}, (("9", "0"), "this run")),
-        ("", {"*": "9", "own": "8"}, ((), "this run")),
+        (None, {"*": "9", "twilio": "8"}, (("8",), "configuration, [policies.twilio]")),
+        ("9,0", {"*": "9", "twilio": "8"}, (("9", "0"), "this run")),
+        ("", {"*": "9", "twilio": "8"}, ((), "this run")),
     ],
 )
-def test_outside_prefix_in_force(
-    run: str | None, tables: dict[str, str], in_force: object, tmp_path: Path
-) -> None:
-    """The outside prefix is a policy; an empty one is none."""
+def test_the_most_particular_choice_is_in_force(run: str | None, tables: dict[str, str], in_force: object) -> None:
+    """Option, then the configuration's table of the format, the configuration, the default; "" is a choice too."""
     configured = {name: PolicyChoices(outside_prefix=outside_prefixes(text)) for name, text in tables.items()}
     book = PolicyBook(PolicyChoices(outside_prefix=None if run is None else outside_prefixes(run)), configured)
-    assert book.sources(own_format(tmp_path))["outside_prefix"] == in_force
+    assert book.sources(catalogue().formats["twilio"])["outside_prefix"] == in_force
 
 
 def config(folder: Path, text: str) -> Path:
