@@ -66,17 +66,6 @@ def test_history_counts_what_was_sent(export: Path, program: Program, died: Died
     assert accepted == (CALLS, CALLS)
 
 
-def test_carried_rows(export: Path, account: Simulator, program: Program, died: Died, tmp_path: Path) -> None:
-    """A `deliver` killed after two answers loses no row of the calls that an earlier run had left."""
-    program("import", "--limit", "1", "--results", tmp_path / "first.csv", export)
-    died(Step.SETTLED, tmp_path / "dead.csv", "deliver", time=2)
-    program("deliver", "--results", tmp_path / "next.csv")
-    assert outcomes_in(tmp_path / "dead.csv") == ["accepted", "accepted", "pending", "pending"]
-    assert [row["line"] for row in read_results(tmp_path / "dead.csv")] == ["3", "5", "6", "7"]
-    assert outcomes_in(tmp_path / "next.csv") == ["accepted", "accepted"]
-    assert len(account.accepted) == CALLS
-
-
 @pytest.mark.parametrize(
     ("step", "results", "sent"),
     [(Step.ROWS_SYNCED, ["conflict", "pending"], 2), (Step.STAGED, ["conflict", "skipped"], 1)],

@@ -521,19 +521,6 @@ def test_how_long_calls_wait(ledger: Ledger) -> None:
     assert ledger.uncertain_since() == (2, ledger.fates(["a1"])["a1"].sent_at)
 
 
-@pytest.mark.fault(123)
-def test_reader_during_a_run(path: Path, ledger: Ledger) -> None:
-    """A reader looks on while a run holds the ledger, sees what is committed and cannot write."""
-    take(ledger, call())
-    with open_reader(path) as reader:
-        with ledger.staging() as stage:
-            add(stage, call("b1"))
-            assert reader.pending_count() == 1
-        assert reader.pending_count() == 2
-        with pytest.raises(LedgerError, match="SQLITE_READONLY"):
-            reader._rows("DELETE FROM calls")
-
-
 # --- the whole against a model --------------------------------------------------------------------------
 IDS = st.sampled_from(["a", "b", "c", "d"])
 CONTENTS = st.sampled_from([SAME, OTHER])

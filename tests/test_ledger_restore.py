@@ -171,14 +171,6 @@ def test_accepting(path: Path, before: str, accepted: bool | str, complete: bool
         assert [one.call.call_id for one in claimed(ledger)] == (["a1"] if state == PENDING else [])
 
 
-def test_accepted_is_known_whatever_its_content(path: Path) -> None:
-    """A call that only a results file knows is not sent again, whatever content it comes back with."""
-    put_back(copied(path), path)
-    with restored(path) as ledger:
-        assert ledger.accept_restore([told("a1", True)], complete=True) == Restored(0, 1, 0, None)
-        assert outcomes(take(ledger, call(voiceuri="https://other.example/"))) == [Outcome.ALREADY_ACCEPTED]
-
-
 def test_doubt_about_unknown_calls(path: Path) -> None:
     """Without all results unknown and mended calls from before the restore are held, later ones are sent."""
     assert AHEAD_SECONDS == FUTURE_SECONDS
