@@ -140,15 +140,6 @@ def test_broken_format_is_refused(sound: str, broken: str, said: list[str] | str
     assert said in caught.value.hint if is_hint else all(part in caught.value.message for part in said)
 
 
-def test_draft_is_refused_with_every_open_point(tmp_path: Path) -> None:
-    """A format with the word TODO in it is not used, whatever else it says, and each place is named."""
-    path = _own(tmp_path, 'gone = "invalid"', 'gone = "TODO"')
-    path.write_text(path.read_text().replace("[call]", "# TODO what of transfers?\n[call]"), encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="is a draft: 2 open points") as caught:
-        _load(path)
-    assert caught.value.lines == ('line 25: words = { gone = "TODO" }', "line 31: # TODO what of transfers?")
-
-
 @table(("lines", "columns", "needed"), CASES["zones"])
 def test_format_that_needs_a_zone(lines: str, columns: tuple[str, ...], needed: bool, tmp_path: Path) -> None:
     """Only local times without any zone in the format or in the file need --timezone."""
@@ -205,13 +196,6 @@ def test_samples_keep_their_promises(tmp_path: Path) -> None:
         assert [number for number in numbers if not FICTIONAL.match(number)] == [], path
     for name, header in headers:
         assert detected(_file(tmp_path, header)).format.name == name, f"{header} without rows"
-
-
-def test_letters_of_another_alphabet_tell_columns_apart(tmp_path: Path) -> None:
-    """Headers with such letters are compared whole: two that begin with the same Latin word are two columns."""
-    own = _load(_own(tmp_path, '"Agent"', '"ID записи"'))
-    export = _file(tmp_path, "Number dialled,ID заказа звонка,Id  Записи,Result,Started\n2125550142,7,101,486,x\n")
-    assert detected_as(export, own).positions["agent"] == 2
 
 
 def test_ambiguous_file_is_refused_with_both_names() -> None:
