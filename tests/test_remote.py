@@ -82,12 +82,6 @@ def test_address_without_file(bucket: MemoryFileSystem, tmp_path: Path, program:
         (tmp_path / "results").unlink()
 
 
-def test_address_cannot_be_moved(bucket: MemoryFileSystem, tmp_path: Path, program: Program) -> None:
-    """A file elsewhere cannot go to the folder of `--done`: exit 78, before anything is read."""
-    ran = program("import", "--sandbox", "--done", tmp_path, "bucket://cdr/1.csv")
-    assert (ran.code, "gets no files of an address" in ran.stderr) == (78, True), ran.stderr
-
-
 SERVER = """
 import asyncio, asyncssh, sys
 async def serve():

@@ -122,20 +122,3 @@ def test_rows_are_forgotten(ledger: Ledger) -> None:
     assert sorted(listed(ledger, "row 0", "row 1", "row 2", "late")) == [False, False, True, True]
     ledger.purge("2027-01-01 00:00:00")
     assert listed(ledger, "late") == [False]
-
-
-def test_window(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """--since leaves out a rejected row with a start that is older, and keeps one whose start cannot be read."""
-    rows = [
-        call_row(1, to="104", start_time="2026-01-02 10:00:00"),
-        call_row(2, to="104"),
-        call_row(3, start_time="soon"),
-        call_row(4, id="", start_time="2026-01-02 10:00:00", sender=""),
-    ]
-    export = write_export(tmp_path / "export.csv", rows)
-    results = tmp_path / "results.csv"
-    window = ("--timezone", "UTC", "--since", "2026-03-01", "--results")
-    assert program("check", "--all-rows", *window, results, export).code == 3
-    assert [row["outcome"] for row in read_results(results)] == ["skipped", "rejected", "rejected", "skipped"]
-    ran = program("check", *window, tmp_path / "short.csv", export)
-    assert (ran.code, ran.summary()["rejected"], ran.summary()["skipped"]) == (3, "2", "2")
