@@ -488,18 +488,6 @@ def test_users_that_fail(program: Program, account: Simulator, tmp_path: Path) -
 
 
 # --- where secrets rest ---------------------------------------------------------------------------------------
-def test_credentials_passed_by_systemd(tmp_path: Path) -> None:
-    """A file in systemd's credentials folder is taken before the user's own, whatever its mode."""
-    passed = tmp_path / "credentials.toml"
-    passed.write_text('client_id = "1000.ID"\nclient_secret = "s3cret"\nrefresh_token = "1000.refresh"\n')
-    passed.chmod(0o440)
-    save_credentials(Credentials("other", "other", "other"))
-    environment = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
-    assert load_credentials(environment) == SIGN_IN
-    passed.unlink()
-    assert load_credentials(environment).client_id == "other"
-
-
 @dataclass
 class Keyring:
     """A keyring backend in memory."""

@@ -250,10 +250,16 @@ def test_credentials(credentials_file: Path) -> None:
     assert "not a regular file" in credentials_error({})
 
 
-def test_credentials_of_a_unit(tmp_path: Path) -> None:
-    """Where systemd passes no file, the unit's line is named that should have."""
-    said = credentials_error({"CREDENTIALS_DIRECTORY": str(tmp_path)})
-    assert f"| systemd passed no {tmp_path}/credentials.toml: look at the unit's" in said
+def test_credentials_of_a_unit(credentials_file: Path, tmp_path: Path) -> None:
+    """What systemd passes outranks the user's file, whatever its mode; without both the unit's line is named."""
+    passed, unit = tmp_path / "credentials.toml", {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    passed.write_text(credentials_file.read_text().replace("s3cret", "passed"))
+    passed.chmod(0o440)
+    assert load_credentials(unit).client_secret == "passed"
+    passed.unlink()
+    assert load_credentials(unit) == SECRETS
+    credentials_file.unlink()
+    assert f"| systemd passed no {passed}: look at the unit's" in credentials_error(unit)
 
 
 @table("content", CASES["damaged"])
