@@ -49,11 +49,6 @@ def run_import(program: Program, *arguments: str | Path) -> Ran:
     return program("import", "--init-ledger", *arguments)
 
 
-def outcomes(ran: Ran) -> Counter[str]:
-    """Return the counts of a run's results file."""
-    return Counter(row["outcome"] for row in read_results(ran.summary()["results"]))
-
-
 def posted_ids(simulator: Simulator) -> list[str]:
     """Return the ids of every request to callnotify, in order."""
     return [arrival.fields["id"] for arrival in simulator.arrivals]
@@ -161,11 +156,8 @@ def rows_of(path: Path) -> list[tuple[str, str, str]]:
 def test_joined_call_whose_better_half_comes_later(program: Program, account: Simulator, tmp_path: Path) -> None:
     """A call of which the first export had one half of a Local channel is known again when both are there."""
     export = tmp_path / "Master.csv"
-    lines = (
-        (Path(__file__).parent / "field/asterisk-forwarded-calls/dialled-through-local.csv")
-        .read_text()
-        .splitlines(True)
-    )
+    halves = Path(__file__).parent / "field/asterisk-forwarded-calls/dialled-through-local.csv"
+    lines = halves.read_text().splitlines(True)
     options = ("--timezone", "UTC", "--country", "US", "--default-agent-number", "+12125550101", "--results")
     for night, outcome in (([*lines[:3]], "accepted"), (lines, "already_accepted")):
         export.write_text("".join(night))
@@ -196,13 +188,9 @@ def test_attended_since(program: Program, account: Simulator, tmp_path: Path) ->
         conflict,
         ("6", "skipped", "attended"),
     ]
-
     row = read_results(tmp_path / "3.csv")[1]
-    assert (row["to"], row["start_time"], row["source_id"]) == (
-        "+12125550141",
-        "2026-11-25 14:41:00",
-        "1795615241.1",
-    )
+    told = (row["to"], row["start_time"], row["source_id"])
+    assert told == ("+12125550141", "2026-11-25 14:41:00", "1795615241.1")
     first = read_results(tmp_path / "1.csv")[0]
     assert (row["call_id"], row["sent_at"]) == (first["call_id"], first["sent_at"])
     assert f"resolve {row['call_id']} --close" in row["hint"]
@@ -383,16 +371,17 @@ def saved(path: Path, text: str, *, quoted: bool) -> Path:
     return path
 
 
-CASES: dict[str, tuple[dict[str, str], bool]] = {
-    "asterisk-csv": ({"212555XXXX": "2125550190", "5550159": "2125550191"}, True),
-    "3cx-cdr": ({"212555****": "+12125550190", "5550154": "+12125550191"}, False),
-}
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_mended_rows_are_posted(program: Program, account: Simulator, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "changes", "quoted"),
+    [
+        ("asterisk-csv", {"212555XXXX": "2125550190", "5550159": "2125550191"}, True),
+        ("3cx-cdr", {"212555****": "+12125550190", "5550154": "+12125550191"}, False),
+    ],
+)
+def test_mended_rows_are_posted(
+    program: Program, account: Simulator, tmp_path: Path, name: str, changes: dict[str, str], quoted: bool
+) -> None:
     """Rows without header, mended and saved by a spreadsheet program, are posted; the others stay rejected."""
-    changes, quoted = CASES[name]
     sample = SAMPLES / name / "day.csv"
     options = sample_options(sample)
     written = ("--rejects", tmp_path / "rejects.csv", "--results", tmp_path / "1.csv")
