@@ -63,8 +63,8 @@ class Chunk:
 
     ``frame`` has ``call.line`` (int64) and a text column for each column of the file that preparing needs. One
     that the export lacks is there, empty, if preparing reads its cells itself. ``bad`` are the records that could
-    not become a row. ``guessed`` has the columns of ``frame`` for these, counted once from the first cell and once
-    from the last, since the fault of such a record stands in between.
+    not become a row. ``guessed`` has the columns of ``frame`` for these, counted from the first cell up to each
+    column of ids and from the last behind it, since the fault of such a record stands in between.
     """
 
     frame: pd.DataFrame
@@ -248,14 +248,16 @@ def _chunk(records: Records, detection: Detection, unfinished: str) -> Chunk:
     frame["call.line"] = records.lines[frame.index.to_numpy()]
     bad: list[BadRow] = []
     guessed: list[dict[str, str]] = []
+    ids = detection.places(detection.format.id_columns())
     for index, (reason, hint) in sorted(wrong.items()):
         record, line = records.text[records.starts[index] : records.ends[index]], int(records.lines[index])
         bad.append(BadRow(line, reason, hint, hashlib.sha256(record).hexdigest()))
         # An unfinished row the next import takes, or another file of this run has it whole.
         if reason != UNFINISHED_ROW and len(record) <= LONGEST_RECORD_BYTES:
             cells = [*map(plain_cell, _cells_of(record, detection))]
-            for shift in {0, len(cells) - detection.field_count}:  # from its first cell on, and up to its last
-                places = {name: place + shift for name, place in detection.positions.items()}
+            shift = len(cells) - detection.field_count
+            for tear in {0, *ids, len(cells)} if shift else {0}:  # the cells from there on are moved
+                places = {name: at + shift * (at >= tear) for name, at in detection.positions.items()}
                 columns = {name: cells[at] for name, at in places.items() if 0 <= at < len(cells)}
                 guessed.append({**columns, "call.line": str(line)})
     text = frame.iloc[:0]
