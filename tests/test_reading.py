@@ -333,21 +333,23 @@ def test_cells_behind_an_open_end_are_passed_over(tmp_path: Path) -> None:
 def test_surplus_empty_cells(tmp_path: Path, tail: str, where: str) -> None:
     """Empty cells behind the last column shift nothing, be they on some rows or on all."""
     header = HEADER.rstrip("\n") + (tail if where == "on-header-too" else "")
-    plain = "a,b,2026" if where == "on-some-rows" else f"a,b,2026{tail}"
-    rows, bad = _read_text(tmp_path, f"{header}\na,b,2026{tail}\n{plain}\n")
-    assert (rows, bad) == ([(2, ("a", "b", "2026")), (3, ("a", "b", "2026"))], [])
+    plain = "a,b,2026-03-02" if where == "on-some-rows" else f"a,b,2026-03-02{tail}"
+    rows, bad = _read_text(tmp_path, f"{header}\na,b,2026-03-02{tail}\n{plain}\n")
+    assert (rows, bad) == ([(2, ("a", "b", "2026-03-02")), (3, ("a", "b", "2026-03-02"))], [])
 
 
 def test_row_torn_apart(tmp_path: Path) -> None:
     """A row with an empty cell too many is none where the one for the start holds something else."""
     assert _fates(tmp_path, f"{HEADER}Lee,+442079460000,2/3/26 9:14,\n{ROW}") == {2: "row", 3: "row"}
-    assert _fates(tmp_path, f"{HEADER}Lee,Ann,+442079460000,\n{ROW}") == {2: "wrong_cell_count", 3: "row"}
+    for number in ("+442079460000", "442079460000"):
+        assert _fates(tmp_path, f"{HEADER}Lee,Ann,{number},\n{ROW}") == {2: "wrong_cell_count", 3: "row"}
 
 
 @table("tail", ["", ",", ",,"])
 def test_row_with_more_cells_than_most(tmp_path: Path, tail: str) -> None:
     """A row with more empty cells at its end than most is none where a cell begins with a space: `Lee, Ann`."""
-    cells = ("a,b,2026", "a,b,2026", "Lee, Ann,2026,", "a,b,2026", '"Lee, Ann",b,2026,')
+    plain = "a,b,2026-03-02"
+    cells = (plain, plain, "Lee, Ann,2026-03-02,", '"Lee, Ann",b,2026-03-02,', plain)
     rows = "".join(f"{each}{tail}\n" for each in cells)
     fates = {2: "row", 3: "row", 4: "wrong_cell_count", 5: "row", 6: "row"}
     assert _fates(tmp_path, f"{HEADER}{rows}") == fates

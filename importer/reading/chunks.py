@@ -41,7 +41,7 @@ NEIGHBOURS = 200
 LONG_CELL, MANY_ROWS = 19, 20
 """Cells of a time or a random id are so long at least; of shorter ones so many rows must have the same length."""
 
-DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d*\Z")
+DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\Z")
 
 CONTROLS = (b"\0", b"\x1f")
 """Bytes that no cell may hold: NUL, and the unit separator by which cells are joined further on."""
