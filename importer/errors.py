@@ -5,7 +5,6 @@ lines of its own below it: a list. None may hold a secret or a telephone number:
 ``reason`` is one word for the summary, where the exit code alone does not say why.
 """
 
-import re
 from enum import IntEnum
 from typing import TypeGuard
 
@@ -64,13 +63,13 @@ def is_refusal(error: BaseException) -> TypeGuard[PermissionError]:
 
 
 def ending_of(error: BaseException) -> tuple[ExitCode, str]:
-    """Return the exit code that an error ends a run with, and one word for it: its own or that of its class."""
-    if is_refusal(error):
-        return ExitCode.CONFIGURATION, "configuration"
-    if not isinstance(error, ImporterError):
-        return ExitCode.INTERNAL, "internal"
-    words = re.findall("[A-Z][a-z]*", type(error).__name__.removesuffix("Error"))
-    return error.exit_code, error.reason or "_".join(words).lower()
+    """Return the exit code that an error ends a run with, and one word for it: its own or that of the code."""
+    code, reason = ExitCode.INTERNAL, ""
+    if isinstance(error, ImporterError):
+        code, reason = error.exit_code, error.reason
+    elif is_refusal(error):
+        code = ExitCode.CONFIGURATION
+    return code, reason or code.name.lower()
 
 
 class ConfigurationError(ImporterError, exit_code=ExitCode.CONFIGURATION):

@@ -80,6 +80,14 @@ def test_log_of_a_run(program: Program, account: Simulator, tmp_path: Path) -> N
     assert re.search(r"DEBUG .* http=200 code=SUCCESS ms=\d+$", line)
 
 
+def test_log_has_the_reason_of_the_last_line(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """The log has the same word for a file that is not usable as the last line has for the run."""
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    ran = program("import", "--init-ledger", "--log", tmp_path / "run.log", tmp_path / "other.csv")
+    lines = [line for line in lines_of(tmp_path / "run.log") if " reason=" in line]
+    assert [re.findall(r" reason=(\S+)", line) for line in lines] == [[ran.summary()["reason"]]] * 2
+
+
 def test_log_is_private_and_appended_to(program: Program, account: Simulator, tmp_path: Path) -> None:
     """A new log is 0600; a log that is there keeps its lines and its mode."""
     log = tmp_path / "run.log"

@@ -62,7 +62,7 @@ def summary_of(
     if stop and stop.exit_code == code:
         reason = stop.reason
     elif problem is not None:
-        reason = problem.reason or code.name.lower()
+        _, reason = ending_of(problem)
     elif code is ExitCode.PARTIAL:
         reason = needing[0].value
     summary = RunSummary(

@@ -127,12 +127,12 @@ CASES: dict[str, Case] = {
     "token endpoint hangs": no_token(69, "unavailable", 3, Fault(hang=True)),
     "token endpoint resets": no_token(69, "unavailable", 3, Fault(reset_after_reading=True)),
     "token a page": no_token(
-        *(76, "garbled", 3), Fault.login_page(), Fault.cut_answer(), Fault(raw_answer=b"SSH-2.0-x\r\n")
+        *(76, "protocol", 3), Fault.login_page(), Fault.cut_answer(), Fault(raw_answer=b"SSH-2.0-x\r\n")
     ),
     "token redirected": no_token(
         76, "protocol", 1, Fault(status=307, headers=(("Location", "http://127.0.0.1:1/"),))
     ),
-    "token of a megabyte": no_token(76, "garbled", 3, Fault(changes={"access_token": "x" * 1_000_000})),
+    "token of a megabyte": no_token(76, "protocol", 3, Fault(changes={"access_token": "x" * 1_000_000})),
     "outage, 500": outage(FAILS, fault=FAILS, states=LOST),
     "healed, then 502": outage(FAILS, ORDINARY, fault=Fault(status=502), states=HEALED),
     "unknown refusal": Case((NEW,), (76, "refused_by_service"), {"refused": 3, "pending": 3}, [0, 1, 2]),
