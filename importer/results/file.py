@@ -367,8 +367,9 @@ def make_durable(stream: IO[str]) -> None:
 
 def writing(path: Path) -> AbstractContextManager[None]:
     """Raise CannotCreateError for an OSError inside; calls sent by then are in the ledger."""
+    # Whether anything was taken in is not known here: `deliver` alone would not do where nothing was.
     hint = (
-        "Free space or mend rights. What was sent is safe in the ledger: its next `import` or `deliver` "
-        "completes these results. Run a `check` again."
+        "Free space or mend rights, then run the same again: what was sent is safe in the ledger and not sent "
+        "twice, and what this run took in gets its results."
     )
     return os_errors_as(CannotCreateError, f"{path} cannot be written", path, hint)

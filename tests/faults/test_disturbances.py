@@ -85,7 +85,7 @@ def test_results_taken_away(
     with pytest.raises(CannotCreateError, match="No such file") as failed:
         more = write_export(tmp_path / "more.csv", [call_row(8), call_row(9, to="no number")])
         imported(more, Listener(broke_off=seen.append), step=at(Step.SETTLED, 2, take_away), results=str(results))
-    assert "the ledger: its next `import` or `deliver` completes these results" in (failed.value.hint or "")
+    assert "then run the same again: what was sent is safe in the ledger" in (failed.value.hint or "")
     (said,) = seen
     counts = (said.rows, said.carried, said.outcomes[Outcome.ACCEPTED], said.outcomes[Outcome.REJECTED])
     assert (counts, said.adds_up()) == ((2, 2, 3, 1), True)
