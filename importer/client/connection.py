@@ -30,7 +30,7 @@ from urllib3.util.wait import wait_for_read
 from importer import __version__
 from importer.client.failures import SendFailure, kind_of
 from importer.errors import ConfigurationError
-from importer.private_files import open_small
+from importer.private_files import open_small, why
 from importer.records import Timeouts, ignore
 
 BODY_LIMIT_BYTES = 64 * 1024
@@ -196,9 +196,11 @@ class Trust:
             try:
                 open_small(ca_bundle).close()  # a pipe would be waited for
                 self._context.load_verify_locations(ca_bundle)
-            except OSError:
+            except OSError as error:
+                is_read = isinstance(error, ssl.SSLError)
+                fault = "holds no certificate" if is_read else f"cannot be read: {why(error, ca_bundle)}"
                 raise ConfigurationError(
-                    "--ca-bundle cannot be read as certificates", hint="Name a readable file in PEM form."
+                    f"--ca-bundle {ca_bundle} {fault}", hint="Name a readable file of certificates in PEM form."
                 ) from None
 
     def context(self) -> ssl.SSLContext:

@@ -179,7 +179,7 @@ def test_small_file_that_is_none(
         assert (ran.code, place.stat().st_size < 1 << 16) == (0, True)
     else:
         assert (ran.code, account.arrivals) == (78, ()), ran.stderr
-        assert str(place) in ran.stderr or option == "ca-bundle"
+        assert str(place) in ran.stderr
 
 
 def test_output_that_is_needed(tmp_path: Path, export: Path) -> None:
