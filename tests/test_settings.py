@@ -100,6 +100,7 @@ VALUES: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
     "since": ({"2d": "2d"}, ("soon",)),
     "until": ({}, ("2026-3-1",)),
     "outside-prefix": ({"9, 0": ("9", "0"), "00": ("00",)}, ("9,,0", "+", "1234567890123")),
+    "our-side": ({"busy": "busy", "skip": "skip"}, ("engaged",)),
     "states": ({"busy, noanswer": frozenset({State.BUSY, State.NOANSWER})}, ("busy,engaged", "busy,,noanswer")),
     "rate": (
         {"10/second": Rate(10, 1.0), "60/minute": Rate(60, 60.0), "1000/hour": Rate(1000, 3600.0)},
@@ -150,6 +151,7 @@ def test_value(option: str) -> None:
             (ExitCode.USAGE, f"--{option}"),
             (ExitCode.CONFIGURATION, f"environment variable {variable}"),
         ], text
+        assert not any("State." in error.hint for error in errors), text
 
 
 def test_odd_toml_value() -> None:

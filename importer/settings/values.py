@@ -142,7 +142,7 @@ def whole(least: int, most: int | None = None) -> Callable[[object], int]:
 
 def one_of(*words: str) -> Callable[[object], str]:
     """Return a reader that takes these words only."""
-    *others, last = map(repr, words)
+    *others, last = (repr(str(word)) for word in words)
 
     def read(value: object) -> str:
         if value not in words:
