@@ -76,16 +76,6 @@ def test_every_ledger_has_its_own_fingerprint_key(tmp_path: Path) -> None:
     assert len(prints) == 2
 
 
-@pytest.mark.fault(32)
-@pytest.mark.parametrize("opener", [opened, open_reader])
-def test_missing_ledger_is_configuration(tmp_path: Path, opener: Callable[[Path], object]) -> None:
-    """A path without a ledger is exit 78 with a hint, and nothing is created."""
-    with pytest.raises(ConfigurationError, match="no ledger at") as caught:
-        opener(tmp_path / "typo.db")
-    assert "--init-ledger" in caught.value.hint
-    assert list(tmp_path.iterdir()) == []
-
-
 UNUSABLE: tuple[Callable[[Path], object], ...] = (
     Path.touch,
     lambda path: path.write_text("a,b,c\n" * 2000),

@@ -241,10 +241,12 @@ def switch(serve: Callable[..., Server]) -> Switch:
     return made
 
 
+@pytest.mark.fault(32)
 def test_run_that_cannot_begin(program: Program, account: Simulator, tmp_path: Path, switch: Switch) -> None:
-    """A run without a ledger tells 78, no rows, and why in a word, to log, metrics and dead man's switch."""
+    """A run without a ledger makes none and tells 78, no rows, and why, to log, metrics and dead man's switch."""
     log, metrics = tmp_path / "run.log", tmp_path / "cdr.prom"
-    program("import", "--log", log, "--metrics", metrics, "--ping-url", switch.url, export(tmp_path))
+    ran = program("import", "--log", log, "--metrics", metrics, "--ping-url", switch.url, export(tmp_path))
+    assert ("import --init-ledger" in ran.stderr, [*tmp_path.glob("ledger*")]) == (True, [])
     assert re.search(r"ERROR .* ev=run\.finished rows=0 .* exit=78 reason=no_ledger$", lines_of(log)[-1])
     samples = samples_of(metrics)
     assert samples["cdr_importer_last_run_exit_code"] == 78
