@@ -86,11 +86,3 @@ def test_values_of() -> None:
 def test_seconds_of(seconds: float, texts: tuple[str, ...]) -> None:
     """Durations are understood in the ways telephone systems write them; what is none has no seconds."""
     assert seconds_of(_column(*texts)).tolist() == [pytest.approx(seconds, nan_ok=True)] * len(texts)
-
-
-@table(("cell", "other", "taken"), CASES["ends"])
-def test_end_of(cell: str, other: str, taken: str) -> None:
-    """A value that must end another cell is kept where that cell has something before it."""
-    frame = pd.DataFrame({"cell": _column(cell, "x"), "other": _column(other, "y")})
-    source = Source(column="cell", end_of="other")
-    assert values_of(frame, (source,), EXTENSIONS).tolist() == [taken, ""]

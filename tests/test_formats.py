@@ -140,13 +140,6 @@ def test_broken_format_is_refused(sound: str, broken: str, said: list[str] | str
     assert said in caught.value.hint if is_hint else all(part in caught.value.message for part in said)
 
 
-@table(("lines", "columns", "needed"), CASES["zones"])
-def test_format_that_needs_a_zone(lines: str, columns: tuple[str, ...], needed: bool, tmp_path: Path) -> None:
-    """Only local times without any zone in the format or in the file need --timezone."""
-    path = _own(tmp_path, '%S"]', f'%S"]\n{lines}')
-    assert _load(path).needs_timezone(columns) is needed
-
-
 def test_own_formats_join_the_catalogue(tmp_path: Path) -> None:
     """Formats and tables of the user's stand beside the built-in ones as theirs; no name is taken twice."""
     _own_causes(tmp_path, "ours", '[words]\n"weg" = "busy"\n')
