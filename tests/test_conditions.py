@@ -34,7 +34,8 @@ def test_condition(condition: dict[str, object], holding: tuple[str, ...], other
 def extracted(cells: list[str], pattern: str) -> list[str]:
     """Return what a pattern takes out of the cells of a column."""
     frame = pd.DataFrame({"cell": _column(*cells)})
-    return values_of(frame, (Source(column="cell", extract=pattern),), EXTENSIONS).tolist()
+    conditions = Conditions(frame, EXTENSIONS, {"value": (Source(column="cell", extract=pattern),)})
+    return conditions.column("value").text(frame.index).tolist()
 
 
 @table(("pattern", "values"), CASES["extracted"])
@@ -61,25 +62,6 @@ def test_extracted_any_text(cells: list[str], pattern: str) -> None:
     """A group, also one before a serial number, is what Python's own regular expressions find in any text."""
     matches = [re.search(pattern, cell) for cell in cells]
     assert extracted(cells, pattern) == [(found[1] or "") if found else "" for found in matches]
-
-
-def values_of(frame: pd.DataFrame, sources: tuple[Source, ...], extensions: Extensions) -> pd.Series:
-    """Return the first value of the sources for each row."""
-    return Conditions(frame, extensions, {"value": sources}).column("value").text(frame.index)
-
-
-def test_values_of() -> None:
-    """The first source that has something gives the value, where its own condition holds; the columns stay."""
-    cells = {"number": ["105", "9105", "", "9105"], "name": ["Emma", "Emma", "Ext.7", ""]}
-    frame = pd.DataFrame(cells, index=[4, 9, 2, 5], dtype="str")
-    sources = (
-        Source(column="number", when={"number": {"extension": True}, "name": {"empty": False}}),
-        Source(column="name", extract=r"^Ext\.(\d+)$"),
-        Source(column="name", when={"name": {"matches": "[A-Z].*"}}),
-    )
-    before = frame.copy()
-    assert values_of(frame, sources, Extensions(r"\d{3}")).to_dict() == {4: "105", 9: "Emma", 2: "7", 5: ""}
-    pd.testing.assert_frame_equal(frame, before)
 
 
 @table(("seconds", "texts"), [*CASES["seconds"], (math.nan, ("9" * 5000, "9" * 5000 + "s"))])
