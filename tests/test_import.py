@@ -293,7 +293,7 @@ def test_results_beside_earlier_ones(program: Program, account: Simulator, tmp_p
 
 
 def test_results_of_the_sandbox(program: Program, tmp_path: Path) -> None:
-    """A trial's results say so, and `accept-restore` takes them as evidence by no name (65)."""
+    """A trial's results and their page say so, and `accept-restore` takes them as evidence by no name (65)."""
     write_export(tmp_path / "a.csv", [call_row(1)])
     for options in ((), ("--sandbox",), ("--sandbox",)):
         assert program("check" if not options else "import", *options, tmp_path / "a.csv").code == 0
@@ -304,6 +304,8 @@ def test_results_of_the_sandbox(program: Program, tmp_path: Path) -> None:
             program("import", "--sandbox", "--results", trial, tmp_path / "a.csv")
         ran = program("ledger", "accept-restore", trial)
         assert (ran.code, "Zoho got none of its calls" in ran.stderr) == (65, True), trial
+        assert program("report", trial).code == 0
+        assert "Zoho got nothing of these calls" in trial.with_name(f"{trial.name}.html").read_text()
 
 
 def test_sandbox_of_a_config_file(program: Program, tmp_path: Path) -> None:

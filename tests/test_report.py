@@ -310,13 +310,6 @@ def test_page_begins_with_a_sentence(outcomes: dict[str, int], stopped: str, sen
     assert ("table of exit codes" in text) == stopped.startswith("78")
 
 
-def test_page_of_a_trial_says_so(program: Program, tmp_path: Path) -> None:
-    """What the sandbox accepted is not taken for calls that Zoho has."""
-    export, results = write_export(tmp_path / "export.csv", [call_row(1)]), tmp_path / "r.csv"
-    assert program("import", "--sandbox", "--results", results, export).code == 0
-    assert "Zoho got nothing of these calls" in _Page(page_of(results_report(results))).text
-
-
 def test_agents_without_a_number_are_listed(program: Program, tmp_path: Path) -> None:
     """For whom the agents file has no number stands once, as the export names them, with the rows."""
     sample = SAMPLES / "asterisk-csv" / "master-21-columns.csv"

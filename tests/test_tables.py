@@ -249,7 +249,7 @@ def test_calls_on_two_sheets(tmp_path: Path, program: Program) -> None:
 
 def test_header_of_an_unknown_sheet(tmp_path: Path) -> None:
     """The header of a sheet that no format fits is seen, however few columns it has."""
-    for width in range(2, 13):
+    for width in (2, 3, 12):
         names = [f"{letter} column" for letter in "abcdefghijkl"[:width]]
         path = book_of(tmp_path / f"{width}.xlsx", {"S": [names, ["2026-03-02 09:14:07", *["1"] * (width - 1)]]})
         assert f"column names found: {', '.join(names)}" in refusal(path)
