@@ -131,20 +131,15 @@ def test_carried_calls_keep_their_own_file_and_line(program: Program, account: S
     assert posted_ids(account) == ["call00001", "call00003", "call00002"]
 
 
-PARTIAL_HEADER = (
-    "calldate,clid,src,dst,dcontext,channel,dstchannel,lastapp,lastdata,duration,billsec,disposition,amaflags,"
-    "accountcode,uniqueid,userfield,did,cnum,cnam,outbound_cnum,outbound_cnam,dst_cnam,recordingfile,linkedid,"
-    "peeraccount,sequence\n"
-)
+LEGS = "calldate,clid,src,dst,dcontext,channel,dstchannel,lastapp,lastdata,duration,billsec,disposition,uniqueid\n"
 
 
-def freepbx_leg(number: int, disposition: str, *, trunk: str = "a") -> str:
-    """Return a leg of a FreePBX call; the number is the call's, the trunk tells its legs apart."""
-    customer, call_id = f"21255501{number:02}", f"17956152{number:02}.1"
+def leg(number: int, disposition: str, *, trunk: str = "a") -> str:
+    """Return a row of Asterisk's table; the number is the call's, the trunk tells its legs apart."""
+    talked = 10 * (disposition == "ANSWERED")
     return (
-        f'2026-11-25 09:{number:02}:00,"""Ann Lee"" <101>",101,{customer},from-internal,'
-        f'PJSIP/101-000005{number:02},PJSIP/trunk-{trunk}-000006{number:02},Dial,"PJSIP/{customer}@trunk-{trunk},30",20,'
-        f"{10 * (disposition == 'ANSWERED')},{disposition},3,,{call_id},,,101,,,,,,{call_id},,{ord(trunk)}\n"
+        f"2026-11-25 09:{number}:00,101,101,21255501{number},from-internal,PJSIP/101-{number},"
+        f"PJSIP/trunk-{trunk}-{number},Dial,,20,{talked},{disposition},17956152{number}.1\n"
     )
 
 
@@ -169,10 +164,9 @@ def test_joined_call_whose_better_half_comes_later(program: Program, account: Si
 def test_attended_since(program: Program, account: Simulator, tmp_path: Path) -> None:
     """A call that later exports show attended is a conflict in each import until it is closed."""
     day1, day2 = tmp_path / "day1.csv", tmp_path / "day2.csv"
-    day1.write_text(PARTIAL_HEADER + freepbx_leg(41, "BUSY") + freepbx_leg(43, "BUSY"))
-    legs = [freepbx_leg(41, "BUSY"), freepbx_leg(42, "BUSY")]
-    legs += [freepbx_leg(41, "ANSWERED", trunk=trunk) for trunk in "cb"] + [freepbx_leg(44, "ANSWERED")]
-    day2.write_text(PARTIAL_HEADER + "".join(legs))
+    day1.write_text(LEGS + leg(41, "BUSY") + leg(43, "BUSY"))
+    legs = [leg(41, "BUSY"), leg(42, "BUSY"), *(leg(41, "ANSWERED", trunk=trunk) for trunk in "cb")]
+    day2.write_text(LEGS + "".join([*legs, leg(44, "ANSWERED")]))
     options = (*NEW_YORK, "--default-agent-number", "+12125550101", "--results")
     assert run_import(program, *options, tmp_path / "1.csv", day1).code == 0
     conflict = ("5", "conflict", "attended_since")
