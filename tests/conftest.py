@@ -292,8 +292,11 @@ def export(tmp_path: Path) -> Path:
     return write_export(tmp_path / "export.csv", [call_row(number) for number in range(3)])
 
 
+Serve = Callable[..., Server]
+
+
 @pytest.fixture
-def serve() -> Iterator[Callable[..., Server]]:
+def serve() -> Iterator[Serve]:
     """Start servers that are closed at the end."""
     with contextlib.ExitStack() as stack:
 

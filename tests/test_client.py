@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from certificates import Certificate
-from conftest import cases, table
+from conftest import Serve, cases, table
 from importer import __version__
 from importer.auth import SignIn, Token
 from importer.client.api import Client, TokenTransport
@@ -28,7 +28,6 @@ from misbehaviour.connections import (
     SUCCESS_BODY,
     Behaviour,
     Peer,
-    Server,
     answering,
     black_hole,
     http_answer,
@@ -88,7 +87,6 @@ def clients() -> Iterator[Callable[..., Client]]:
         yield make
 
 
-Serve = Callable[..., Server]
 Clients = Callable[..., Client]
 
 

@@ -4,7 +4,6 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from conftest import Program, Ran, call_row, cases, closed_port, read_results, table, write_export
+from conftest import Program, Ran, Serve, call_row, cases, closed_port, read_results, table, write_export
 from importer.client.connection import HttpClient
 from importer.errors import ExitCode
 from importer.ledger.reader import open_reader
@@ -28,7 +27,7 @@ from importer.watching.metrics import METRICS, ping, write_metrics
 from importer.watching.watch import LONGEST_LINE, LogFile, Watch, line_of
 from ledgers import execute
 from misbehaviour import Fault, Simulator
-from misbehaviour.connections import Peer, Server, http_answer
+from misbehaviour.connections import Peer, http_answer
 from runs import OwnTime
 from schemas.vocabulary import CallState, Outcome
 
@@ -226,7 +225,7 @@ class Switch:
 
 
 @pytest.fixture
-def switch(serve: Callable[..., Server]) -> Switch:
+def switch(serve: Serve) -> Switch:
     """Run a dead man's switch on loopback."""
     made = Switch("")
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from certificates import SHORT_KEY, Certificate, make_certificate, make_expired_certificate
-from conftest import wait_until
+from conftest import Serve, wait_until
 from faults.night import PATIENT, Ended, Night, ids_in
 from importer.records import Timeouts
 from misbehaviour import ORDINARY, Fault
@@ -36,7 +36,6 @@ from misbehaviour.connections import (
 )
 from steps import Step, at
 
-Serve = Callable[..., Server]
 OK = http_answer()
 REFUSAL = http_answer("400 Bad Request", b'{"code":"INVALID_USER","status":"error"}')
 TOKEN = http_answer(body=json.dumps({"access_token": "1000.aa.bb", "expires_in": 3600}).encode())

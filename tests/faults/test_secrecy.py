@@ -9,23 +9,21 @@ import stat
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
-from conftest import ROOT, Program, call_row, closed_port, read_results, write_export
+from conftest import ROOT, Program, Serve, call_row, closed_port, read_results, write_export
 from importer.cli import cli
 from importer.requirements import NEEDED
 from importer.settings.credentials import Credentials
 from misbehaviour import ORDINARY, Fault, Simulator
-from misbehaviour.connections import Server, answering, http_answer
+from misbehaviour.connections import answering, http_answer
 from schemas.vocabulary import Outcome
 from shipped import commands
 from steps import Step, at, at_steps
-
-Serve = Callable[..., Server]
 
 SECRETS = Credentials("1000.CANARYCLIENT", "canary-secret-4711", "1000.canary.refresh-4712")
 PROXY_PASSWORD = "canary-proxy-4713"

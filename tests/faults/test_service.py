@@ -4,14 +4,13 @@ import errno
 import os
 import time
 import tracemalloc
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from email.utils import formatdate
 
 import pytest
 
-from conftest import closed_port, wait_until
+from conftest import Serve, closed_port, wait_until
 from faults.night import NOW_EPOCH_SECONDS, PATIENT, Night, ids_in
 from importer.auth import SignIn
 from importer.client.api import TokenTransport
@@ -21,10 +20,9 @@ from importer.pipeline.sending import UNANSWERED_IN_A_ROW
 from importer.records import Timeouts
 from importer.settings.values import Limit, Rate
 from misbehaviour import FOREVER, ORDINARY, Fault
-from misbehaviour.connections import Behaviour, Peer, Server, answering, http_answer
+from misbehaviour.connections import Behaviour, Peer, answering, http_answer
 from steps import Step, at
 
-Serve = Callable[..., Server]
 MOST_MEMORY_BYTES = 4_000_000
 ONE_GIGABYTE = 1_000_000_000
 
