@@ -212,26 +212,6 @@ class Trust:
         return self._context
 
 
-class TrustingAdapter(HTTPAdapter):
-    """Opens connections under TLS with a `Trust`, those to a proxy too."""
-
-    trust: Trust
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """Return the connections to a proxy, which may stand under TLS itself."""
-        context = self.trust.context() if proxy.lower().startswith("https:") else None
-        return super().proxy_manager_for(proxy, proxy_ssl_context=context, **kwargs)
-
-    def build_connection_pool_key_attributes(
-        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
-    ) -> Any:
-        """Return what a connection of this request needs: host and port, and under TLS the trust."""
-        host_parameters, _ = super().build_connection_pool_key_attributes(request, verify, cert)
-        if host_parameters["scheme"] != "https":
-            return host_parameters, {}
-        return host_parameters, {"ssl_context": self.trust.context(), "cert_reqs": "CERT_REQUIRED"}
-
-
 class HttpClient:
     """At most one connection and one request in flight; for one thread.
 
@@ -253,9 +233,9 @@ class HttpClient:
         self._fresh_only = fresh_only or threading.Event()
         self._idle_seconds = self._limits.idle_seconds
         self._clock = clock
-        self._proxies = {"http": proxy, "https": proxy} if proxy else {}
-        self._adapter = TrustingAdapter(pool_connections=1, pool_maxsize=1, max_retries=0)
-        self._adapter.trust = trust or Trust()
+        self._proxy = proxy
+        self._trust = trust or Trust()
+        self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=1, max_retries=0)
         self._rests_since = clock()
         self._prepared: requests.Request | None = None
         self._send: Callable[..., urllib3.BaseHTTPResponse]
@@ -419,13 +399,20 @@ class HttpClient:
             # with redirects off requests 2.34 reads a redirect's body without bound.
             prepared = request.prepare()
             headers = {**_HEADERS, **prepared.headers}
-            pool: Any = self._adapter.get_connection_with_tls_context(prepared, verify=True, proxies=self._proxies)
+            url, proxy, manager = str(prepared.url), self._proxy, self._adapter.poolmanager
+            if proxy is not None:  # which may stand under TLS itself
+                context = self._trust.context() if proxy.lower().startswith("https:") else None
+                manager = self._adapter.proxy_manager_for(proxy, proxy_ssl_context=context)
+            tls = {}
+            if url.startswith("https:"):
+                tls = {"ssl_context": self._trust.context(), "cert_reqs": "CERT_REQUIRED"}
+            pool = manager.connection_from_url(url, pool_kwargs=tls)
             kind = _TlsConnection if pool.scheme == "https" else _Connection
             pool.ConnectionCls = functools.partial(kind, client=self)
             self._send = functools.partial(
                 pool.urlopen,
                 prepared.method,
-                self._adapter.request_url(prepared, self._proxies),
+                self._adapter.request_url(prepared, {"all": proxy} if proxy else {}),
                 body=prepared.body,
                 headers={name: value for name, value in headers.items() if name != "Content-Length"},
                 retries=self._adapter.max_retries,
