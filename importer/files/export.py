@@ -233,7 +233,7 @@ def open_tables(
                 tables = tuple(table_of(file, csv_blocks(rows), name) for name, rows in sheets)
             # One that begins with so many commas and line ends has nothing in it.
             yield tuple(each for each in tables if each.open().read(BLOCK_BYTES).strip(b",\n")) or tables[:1]
-        elif is_json(usable_start(file.open, file.shown)):
+        elif is_json(file.open):
             yield from _tables_of_objects(file, is_header)
         else:
             yield (file,)

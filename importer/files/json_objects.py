@@ -22,6 +22,7 @@ from itertools import chain
 from typing import BinaryIO, Final, NoReturn, TextIO
 
 from importer.errors import InputUnusableError
+from importer.files.packing import FIRST_BYTES
 from importer.files.spooling import BLOCK_BYTES, csv_blocks
 
 MOST_KEYS = 1000
@@ -66,8 +67,10 @@ class LackingError(InputUnusableError):
     """An object has no list or object where others have their calls."""
 
 
-def is_json(start: bytes) -> bool:
-    """Return whether a file that begins with these bytes holds JSON objects or an array."""
+def is_json(opened: Callable[[], BinaryIO]) -> bool:
+    """Return whether a file holds JSON objects or an array, by its first bytes."""
+    with opened() as source:
+        start = source.read(FIRST_BYTES)
     return _BEGINNING.match(start.decode(json.detect_encoding(start), "ignore")) is not None
 
 
