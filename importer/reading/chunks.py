@@ -244,7 +244,7 @@ def _chunk(records: Records, detection: Detection, unfinished: str) -> Chunk:
         )
         wrong.setdefault(index, ("wrong_cell_count", hint))
     frame = frame.loc[[index not in wrong for index in frame.index]] if wrong else frame
-    frame = frame[[name for name in detection.format.used_columns() if name in frame]]
+    frame = frame.drop(columns=surplus)
     frame["call.line"] = records.lines[frame.index.to_numpy()]
     bad: list[BadRow] = []
     guessed: list[dict[str, str]] = []
