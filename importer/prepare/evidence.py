@@ -73,7 +73,7 @@ def _reject_ends_before_starts(rows: pd.DataFrame, starts: pd.Series, rules: Rul
 
     Systems round either to the second, and spreadsheets show an end without its seconds.
     """
-    call, first = rules.format.call, rules.shown(rules.format.time.columns)[0]
+    call = rules.format.call
     for columns in filter(None, (call.end_time, (call.answer_time,) if call.answer_time else ())):
         open_rows = rows["call.rank"].between(Rank.BUSY, Rank.NOANSWER) & (rows["call.problem"] == "")
         some = rows.loc[open_rows & rows["call.start_time"].notna()]
@@ -86,7 +86,8 @@ def _reject_ends_before_starts(rows: pd.DataFrame, starts: pd.Series, rules: Rul
         if is_before.any():
             faults = pd.Series("end_before_start", index=some.index[is_before])
             add_faults(rows, faults, texts, rules, columns[0])
-            further = starts[faults.index].map(lambda start: f" Column {first} holds {quoted(start)}.")
+            first = rules.shown(rules.format.time.columns)[0]
+            further = [f" Column {first} holds {quoted(start)}." for start in starts[faults.index]]
             rows.loc[faults.index, "call.hint"] = rows.loc[faults.index, "call.hint"] + further
 
 

@@ -293,7 +293,7 @@ class RowPreparer:
             "rank": rows["call.outcome_rank"],
             "skip": np.where(early, "outside_window", ""),
             "reason": reason.mask(rows["call.attended_since"], ATTENDED_SINCE),
-            "hint": rows["call.hint"].mask(keyless, keyless_hint(self.rules)),
+            "hint": rows["call.hint"].mask(keyless, keyless_hint(self.rules) if keyless.any() else ""),
             **{name: rows[f"call.{name}"] for name in ("source_id", "key", "customer", "agents")},
             **{name: rows[column] for name in ("zohouser", "voiceuri") if (column := getattr(call, name))},
         }
