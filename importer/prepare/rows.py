@@ -131,7 +131,8 @@ class RowPreparer:
         kept_out = np.isin(found, [*map(words.index, PASSED_OVER)])
         secondary = frame["call.secondary"] = conditions.hold(call.secondary) & bool(call.secondary)
         came_in = found == words.index(Direction.INCOMING)
-        leads = (came_in | (found == words.index(Direction.INTERNAL))) & ~secondary
+        # Secondary ones decide for none, but join rows: a call may go through several Local channels in a row.
+        leads = came_in | (found == words.index(Direction.INTERNAL))
         is_open = (found == 0) | (found == words.index("unknown"))
         are_missing = evidence.leads and not evidence.indexes_leads  # those of the chunks before
         evidence.leads |= bool(leads.any())
