@@ -436,6 +436,23 @@ def test_key_of_which_all_is_written_anew() -> None:
         assert plain_keys(pd.Series([system, other], dtype="str")).nunique() == 1
 
 
+def test_key_of_numbers_that_were_printed() -> None:
+    """A call with printed numbers is known by their digits, as it is the other way round, and one in one run."""
+    for known, given in (
+        ("u9:14\x1f(212) 555-0101\x1f(212) 555-0142", "u9:14\x1f+12125550101\x1f+12125550142"),
+        ("u9:14\x1f(212) 555-0101\x1f(212) 555-0142", "u9:14\x1f2125550101\x1f2125550142"),
+        ("u9:14\x1f101\x1f(1212) 555-0142", "u9:14\x1f101\x1f12125550142"),
+    ):
+        assert known in other_keys(given, "+12125550142") and given in other_keys(known, "+12125550142")
+        assert plain_keys(pd.Series([known, given], dtype="str")).nunique() == 1
+
+
+def test_duration_in_a_key_as_a_part_of_a_day(tmp_path: Path) -> None:
+    """A call that is told from others by a duration, which a workbook holds as a part of a day, is rejected."""
+    text = text_of_calls(SAMPLES / "ringcentral-call-log/detailed.csv").replace("0:00:25", "0.000289351851851852")
+    assert prepared_text(tmp_path, text).outcomes().count("unreadable_duration") == text.count("0.000289") > 0
+
+
 @pytest.mark.parametrize(
     ("name", "changes"),
     [

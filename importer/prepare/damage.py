@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from importer.formats.dates import OFFSET, column_layouts, is_own
 from importer.prepare.groups import Rank
 from importer.prepare.hints import add_faults
-from importer.prepare.keys import cuts, has_id_without
+from importer.prepare.keys import PART_OF_A_DAY, cuts, has_id_without
 from importer.prepare.plan import Rules
 from importer.reading.conditions import Flags, arrow_of, matches, seconds_of
 
@@ -24,7 +24,7 @@ _ISO_MINUTE = rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[ T][0-9]{{2}}:[0-9]{{2}}(?: ?{
 def unmeasured(durations: pd.Series) -> Flags:
     """Return which cells hold a duration that cannot be read, or that a spreadsheet shows as a part of a day."""
     written = ~matches(durations, "[^1-9#]*")
-    lost = seconds_of(durations).isna().to_numpy() | matches(durations, "0[.]0[0-9]{4,}")
+    lost = seconds_of(durations).isna().to_numpy() | matches(durations, PART_OF_A_DAY)
     return np.asarray(written & lost, dtype=np.bool_)
 
 

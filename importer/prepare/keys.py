@@ -28,13 +28,22 @@ _PRINTED = re.compile(r"\+?(?=.* |.*[(./-].*[)./-])[0-9(](?:[() ./-]{0,2}[0-9]){
 _CUT = r"[-+]?[0-9](?:[.,][0-9]+)?[Ee]\+[0-9]{1,3}"
 """How Excel and LibreOffice show a long number in a narrow column, and pandas one beside an empty cell."""
 
+PART_OF_A_DAY = "0[.]0[0-9]{4,}"
+"""How a workbook holds a duration: 25 s are 0.000289351851852."""
+
+_TO_PRINT = re.compile(r"(?:\+|0{0,2})([1-9][0-9]{0,4}?|)([0-9]{3})([0-9]{3})([0-9]{4})(?:\.0)?")
+"""A number in digits: its first ones, and those that Excel prints `(212) 555-0142`."""
+
 _CLOCK = "([0-9]{1,2})((?::[0-9]{2}){1,2})"
 _DATE = "(?:[A-Za-z]{3},? )?(?:[0-9]{1,4}/){2}[0-9]{2,4}"
-_NEEDLESS_ZEROS = (
+_NEEDLESS = (
+    r"\(([0-9]+)\) ([0-9]{3})-(?=[0-9]{4}\b)",
     r"(^u|[\x1f ])0{1,2}([1-9][0-9]{6}|[0-9]:[0-9]{2})",
     r"(^u|\b)0([0-9]/)",
     r"((?:^u|\x1f)[0-9]{1,15})\.0{1,2}(\b)",
+    r"(^u|\x1f)1([0-9]{10}\b)",
 )
+"""Signs of a printed number, zeros, and the country code of North America; \\1 and \\2 stand beside them."""
 MOST_SPELLINGS = 600
 
 
@@ -106,6 +115,8 @@ def cuts(rows: pd.DataFrame, cdr_format: CdrFormat, *, of_ids: bool = True) -> I
         if pc.any(pc.match_substring(arrow_of(rows[column]), "+"), min_count=0).as_py():
             yield column, "scientific_notation", matches(rows[column], _CUT)
         if not of_ids:
+            if pc.any(pc.starts_with(arrow_of(rows[column]), "0.0"), min_count=0).as_py():
+                yield column, "unreadable_duration", matches(rows[column], PART_OF_A_DAY)
             continue
         if pc.any(pc.starts_with(arrow_of(rows[column]), "##"), min_count=0).as_py():  # in a narrow column
             yield column, "cut_id", matches(rows[column], "##+")
@@ -147,7 +158,7 @@ def plain_keys(keys: pd.Series) -> pd.Series:
         of_12 = bare.str.contains("[0-9] [AP]M", regex=True)
         of_24 = partial(re.sub, f"{_CLOCK} ([AP])M", lambda clock: f"{_hour_of_24(clock[1], clock[3])}{clock[2]}")
         bare = bare.mask(of_12, bare[of_12].map(of_24))
-        for pattern in _NEEDLESS_ZEROS:
+        for pattern in _NEEDLESS:
             bare = bare.str.replace(pattern, r"\1\2", regex=True)
         keys = keys.mask(without_id, bare)
     return keys
@@ -158,7 +169,8 @@ def other_keys(key: str, customer: str = "") -> list[str]:
 
     Numbers begin with a plus, zeros or neither, days, months, hours and durations with a 0 or not. 21:14 is
     9:14 PM, 0:00:25 is 12:00:25 AM, 101 is 101.0 or 101.00. The letters of a UUID are large or small ones.
-    (212) 555-0142 is 2125550142, and with the country code of the ``customer``'s E.164 number 12125550142.
+    (212) 555-0142 is 2125550142, and with the country code of the ``customer``'s E.164 number 12125550142; these
+    are (212) 555-0142 and (1212) 555-0142, as Excel prints them.
     """
     mark = "\x1f" if key[0] == "u" else "."
     parts = key[1:].split(mark)
@@ -172,6 +184,10 @@ def other_keys(key: str, customer: str = "") -> list[str]:
         in_digits = [begin + number for number in numbers]
         each = zip(is_printed, in_digits, written, strict=True)
         found.append(product(*([digits] if printed else others for printed, digits, others in each)))
+    whole = [_TO_PRINT.fullmatch(part) if mark == "\x1f" else None for part in parts]
+    for layout in (r"(\2) \3-\4", r"(\1\2) \3-\4") if any(whole) else ():
+        pairs = zip(whole, written, strict=True)
+        found.append(product(*([one.expand(layout)] if one else others for one, others in pairs)))
     return [key[0] + mark.join(some) for some in islice(chain.from_iterable(found), 1, MOST_SPELLINGS)]
 
 
