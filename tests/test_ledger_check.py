@@ -104,6 +104,14 @@ def test_small_ledger_is_always_read_through(tmp_path: Path) -> None:
         opened(path, LATER_RUN)
 
 
+def test_damage_is_not_copied(program: Program, tmp_path: Path) -> None:
+    """`ledger backup` of a damaged ledger is 74 and leaves nothing, so that no good copy gives way to it."""
+    path = filled(tmp_path / "ledger.sqlite", 200_000)
+    rot(path)
+    ran = program("ledger", "backup", "--ledger", path, tmp_path / "backup")
+    assert (ran.code, "is damaged" in ran.stderr, list(tmp_path.glob("backup*"))) == (74, True, [])
+
+
 def test_call_missing_in_an_index(tmp_path: Path) -> None:
     """A pending call that the index of open calls lacks, so that no run would send it, is damage."""
     path = filled(tmp_path / "ledger.sqlite", 1)

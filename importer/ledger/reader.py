@@ -204,10 +204,12 @@ class LedgerReader:
 
         The file is there once it is whole, durable, and counts as older than the ledger, so that whoever restores
         it has to say what was sent since. Copying the ledger with other tools loses what is only in the ``-wal``
-        file beside it. Raises `CannotCreateError` when something is there already or the copy cannot be written.
+        file beside it. Raises `LedgerError` when the ledger is damaged, and `CannotCreateError` when something is
+        there already or the copy cannot be written.
         """
         try:
             with making(target) as file, self._guard, schema.translated_errors(self._path):
+                schema.check_health(self._connection, self._path)  # a copy of damage would replace good ones
                 try:
                     with closing(schema.connect(file, busy_seconds=0, is_new=True)) as copy:
                         # Nothing is put beside it that a disk of another kind may not take (shared memory).
