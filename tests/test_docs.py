@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from datetime import date
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from importer.settings.values import Limit
 from importer.watching.metrics import METRICS
 from misbehaviour import Simulator
 from schemas.vocabulary import RESULT_COLUMNS, Outcome, State
-from shipped import FOLDER, shipped
+from shipped import FOLDER, commands, shipped
 
 PAGES = {
     name: (ROOT / name).read_text(encoding="utf-8")
@@ -85,22 +85,12 @@ def test_words() -> None:
     assert len(SHOWN) == PRINTED.count("<!-- shown by: ") >= 4
 
 
-def commands(group: click.Group, name: str = "") -> Iterator[tuple[str, click.Command]]:
-    """Yield every command with its full name, those in groups too."""
-    context = click.Context(group)
-    for each in group.list_commands(context):
-        command = group.get_command(context, each)
-        assert command is not None
-        yield f"{name}{each}", command
-        if isinstance(command, click.Group):
-            yield from commands(command, f"{name}{each} ")
-
-
 def test_every_option_has_its_place() -> None:
     """The pages name every option of every command, and none that is not there; each option has a help text."""
-    options = [each for _, command in commands(cli) for each in command.params if isinstance(each, click.Option)]
+    found = [command for _, command in commands(cli, click.Context(cli))]
+    options = [each for command in found for each in command.params if isinstance(each, click.Option)]
     assert [each.opts for each in options if not each.help] == []
-    known = {option for _, command in commands(cli) for each in command.params for option in each.opts}
+    known = {option for command in found for each in command.params for option in each.opts}
     own = {option for option in known if option.startswith("--")} | {"--help", "--version"}
     of_other_programs = {"--collect", "--editable", "--now", "--uid", "--wait"}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", re.sub("<!--|-->", "", ALL_PAGES)))
