@@ -183,7 +183,7 @@ def test_metrics_of_a_run(program: Program, account: Simulator, tmp_path: Path) 
 
 def metrics_in(path: Path, site: str, ended: float, last: RunSummary) -> str:
     """Return the metrics of an import as they stand in the file of this path, written over what it holds."""
-    write_metrics(path, {"command": "import", "site": site}, last, (1.0, ended))
+    write_metrics(path, {"command": "import", "site": site}, last, (1.0, ended), {}, None)
     return path.read_text()
 
 

@@ -115,17 +115,13 @@ def write_page(path: Path, report: Callable[[], Report], *, replace: bool = Fals
 
     Raises CannotCreateError when it cannot be written, and, unless it may ``replace``, when something is there.
     """
-    hint = "Give the page another name, or replace this one with --force."
-    taken = CannotCreateError(f"{path} exists already", hint=hint)
     if not replace and os.path.lexists(path):
-        raise taken
+        hint = "Give the page another name, or replace this one with --force."
+        raise CannotCreateError(f"{path} exists already", hint=hint)
     page = page_of(report()).encode()
     hint = "Name another file with --output, of `status` with --html."
     with os_errors_as(CannotCreateError, f"the report {path} cannot be written", path, hint):
-        try:
-            put_whole(path, page, may_replace=replace)
-        except FileExistsError:
-            raise taken from None
+        put_whole(path, page, may_replace=replace)
 
 
 def _visible(value: object) -> object:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType
 from urllib.parse import urlsplit, urlunsplit
 
 import requests
@@ -42,8 +41,8 @@ def write_metrics(
     labels: Mapping[str, str],
     summary: RunSummary,
     times: tuple[float, float],
-    calls: Mapping[CallState, int] = MappingProxyType({}),
-    oldest_pending: float | None = None,
+    calls: Mapping[CallState, int],
+    oldest_pending: float | None,
 ) -> None:
     """Replace the metrics in one step, readable by everybody: the collector is another user; raises OSError.
 
@@ -97,8 +96,6 @@ def ping(client: HttpClient, url: str, word: str, body: str = "", *, tries: int 
             why = f"http_{status}"
         except SendFailure as failure:
             why = failure.kind
-        except requests.RequestException:
-            why = "bad_address"
         finally:
             client.close()
     return why
