@@ -231,7 +231,7 @@ class Operator(World):
 
         def reminders() -> list[str]:
             with open_reader(self.ledger) as reader:
-                return reader.attended_since(99)
+                return reader.attended_since()
 
         for call_id in reminders()[:1]:
             self.upkeep("resolve", call_id, "--close", "--note", "corrected in Zoho")
