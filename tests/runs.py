@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 
+from importer.files.export import named_files
 from importer.formats.catalogue import load_catalogue
 from importer.ledger.reader import open_reader
 from importer.pipeline.run import Listener, Run
@@ -54,13 +55,13 @@ def imported(
     settings = load_settings(flags, os.environ)
     run = Run(settings, load_catalogue(), listener or Listener(), **own)  # type: ignore[arg-type]
     with at_steps(step) if step else nullcontext():
-        return carry_out(run, [export], load_credentials(os.environ))
+        return carry_out(run, named_files([export]), load_credentials(os.environ))
 
 
 def delivered(listener: Listener, options: Mapping[str, object], **own: object) -> RunSummary:
     """Deliver what is pending by these options; ``own`` are fields of a run."""
     run = Run(load_settings(options, os.environ), load_catalogue(), listener, **own)  # type: ignore[arg-type]
-    return carry_out(run, (), load_credentials(os.environ))
+    return carry_out(run, None, load_credentials(os.environ))
 
 
 def ledger_counts(folder: Path) -> dict[str, int]:

@@ -286,6 +286,13 @@ def test_results_beside_earlier_ones(program: Program, account: Simulator, tmp_p
     assert [path.name.count(".results-") for path in sorted(folder.glob("a.csv*"))] == [1, 1]
 
 
+def test_log_in_the_folder_of_exports(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A log that the run itself begins beside the exports is none of them: the folder is looked at once."""
+    (folder := tmp_path / "cdr").mkdir()
+    write_export(folder / "a.csv", [call_row(1)])
+    assert program("import", "--init-ledger", "--log", folder / "run.log", folder) == Ran(0, "", "")
+
+
 def test_results_of_the_sandbox(program: Program, tmp_path: Path) -> None:
     """A trial's results and their page say so, and `accept-restore` takes them as evidence by no name (65)."""
     write_export(tmp_path / "a.csv", [call_row(1)])

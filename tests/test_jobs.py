@@ -26,6 +26,7 @@ from clusters import REASON, Cluster, cluster
 from conftest import SAMPLES, call_row, read_results, sample_options, wait_until, write_export
 from importer.cli.output import error_text
 from importer.errors import ExitCode, ImporterError
+from importer.files.export import named_files
 from importer.formats.catalogue import load_catalogue
 from importer.pipeline.run import Listener, Run
 from importer.pipeline.stages import carry_out, check
@@ -85,7 +86,7 @@ def checked(
     told = told or Told()
     run = run_of(folder, jobs, told.listener(), **options)
     try:
-        summary = check(run, paths)
+        summary = check(run, named_files(paths))
     except ImporterError as error:
         return error_text(error), error.exit_code, told.lines
     counts = (summary.outcomes, summary.skipped, summary.rejected, summary.rows, summary.exit_code, summary.reason)
@@ -161,7 +162,7 @@ def test_workers_ask_the_ledger(
         export = tmp_path / f"{said}.csv"
         export.write_text("\n".join((names, leg.format(5 * jobs - 5, said), "")), encoding="utf-8")
         run = run_of(tmp_path, jobs, Listener(), **options)
-        carry_out(run, [export, more], load_credentials(os.environ))
+        carry_out(run, named_files([export, more]), load_credentials(os.environ))
     outcomes = [(row["outcome"], row["reason"]) for row in read_results(tmp_path / "results-2.csv")]
     assert outcomes == [("conflict", "attended_since"), ("already_accepted", "")]
 
@@ -203,7 +204,7 @@ def test_worker_that_is_killed(tmp_path: Path) -> None:
             child.kill()
 
     with pytest.raises(ImporterError, match="a process that prepared files was killed or died") as died:
-        check(run_of(tmp_path, 2, Listener(), interrupted=kill_one, worker_bytes=99), paths)
+        check(run_of(tmp_path, 2, Listener(), interrupted=kill_one, worker_bytes=99), named_files(paths))
     assert died.value.reason == "worker_died"
     assert (died.value.exit_code, list(tmp_path.glob("results*"))) == (ExitCode.INTERNAL, [])
     wait_until(lambda: not multiprocessing.active_children())
@@ -394,7 +395,7 @@ def test_cluster_that_is_lost(is_scheduler: bool, tmp_path: Path) -> None:
 
         options = {"scheduler": found.address, "interrupted": kill}
         with pytest.raises(ImporterError, match="killed or lost") as died:
-            check(run_of(tmp_path, 1, told.listener(), **options), paths)
+            check(run_of(tmp_path, 1, told.listener(), **options), named_files(paths))
     assert (died.value.exit_code, list(tmp_path.glob("results*"))) == (ExitCode.INTERNAL, [])
 
 
@@ -404,7 +405,7 @@ def test_file_that_goes_while_others_are_read(tmp_path: Path) -> None:
         paths = [write_export(tmp_path / f"{name}.csv", [call_row(1, id=name)]) for name in ("stays", "goes")]
         told = Told()
         listener = replace(told.listener(), rows=lambda _count, path=paths[1]: path.unlink(missing_ok=True))
-        summary = check(run_of(tmp_path, jobs, listener, worker_bytes=50, max_gap=None), paths)
+        summary = check(run_of(tmp_path, jobs, listener, worker_bytes=50, max_gap=None), named_files(paths))
         assert (summary.rows, summary.exit_code) == (1, ExitCode.INPUT_UNUSABLE)
         assert "goes.csv changed while it was read" in str(told.lines)
 

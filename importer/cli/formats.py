@@ -11,6 +11,7 @@ import click
 from importer.cli.options import FILES, INPUT, PATH, PREPARING, Command, options
 from importer.cli.output import error_text, show, show_lines, show_message, table, terminal_width, wrapped
 from importer.errors import ExitCode, ImporterError, NoInputError, most_severe
+from importer.files.export import named_files
 from importer.files.spooling import temporary_folder
 from importer.private_files import write_new
 from importer.settings.options import Settings
@@ -132,7 +133,7 @@ def test_command(settings: Settings, name: str, sample: Path, expected: Path | N
         names = [each.replace("-", "_") for each in (*INPUT, *PREPARING, "policies", "config")]
         reading = Settings(**{each: getattr(settings, each) for each in names})
         settings = replace(reading, format=name, results=results, all_rows=True)
-        rows = check(Run(settings, catalogue, Listener(problem=problems.append)), [sample]).rows
+        rows = check(Run(settings, catalogue, Listener(problem=problems.append)), named_files([sample])).rows
         if problems:
             raise problems[0]
         different = differences(wanted, results)
@@ -146,7 +147,6 @@ def test_command(settings: Settings, name: str, sample: Path, expected: Path | N
 def detect_command(settings: Settings, files: tuple[Path, ...]) -> int:
     """Say which format, encoding and columns the exports FILE... have, with sample rows before and after."""
     from importer.cli.explain import file_lines
-    from importer.files.export import named_files
     from importer.formats.catalogue import load_catalogue
     from importer.formats.detection import detect
 

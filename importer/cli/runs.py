@@ -11,6 +11,7 @@ import click
 from importer.cli.options import CHECK, DELIVER, FILES, IMPORT, Command, options
 from importer.cli.output import show_message
 from importer.errors import ConfigurationError
+from importer.files.export import named_files
 from importer.settings.credentials import Credentials, load_credentials
 from importer.settings.options import Settings
 
@@ -22,14 +23,13 @@ from importer.settings.options import Settings
 def import_command(given: Mapping[str, object], settings: Settings, files: tuple[Path, ...]) -> int:
     """Read the exports FILE..., notify every outgoing call the customer did not attend, write a results CSV."""
     from importer.cli.screen import run_on_screen
-    from importer.files.export import named_files
     from importer.files.spooling import temporary_folder
     from importer.pipeline.stages import carry_out
 
-    paths = named_files(files).paths
+    named = named_files(files)
     if not settings.sandbox:
         return run_on_screen(
-            settings, "import", paths, lambda run: carry_out(run, files, load_credentials(os.environ))
+            settings, "import", named.paths, lambda run: carry_out(run, named, load_credentials(os.environ))
         )
     from importer.ledger.beside import ledger_files
     from importer.simulator.service import SANDBOX_CREDENTIALS, Sandbox
@@ -47,8 +47,8 @@ def import_command(given: Mapping[str, object], settings: Settings, files: tuple
         )
         own = Credentials(**SANDBOX_CREDENTIALS)
         # The ledger of real runs is safe too.
-        kept = (*paths, *ledger_files(settings.ledger))
-        return run_on_screen(inside, "import", kept, lambda run: carry_out(run, files, own))
+        kept = (*named.paths, *ledger_files(settings.ledger))
+        return run_on_screen(inside, "import", kept, lambda run: carry_out(run, named, own))
 
 
 @click.command("check", cls=Command)
@@ -58,12 +58,12 @@ def import_command(given: Mapping[str, object], settings: Settings, files: tuple
 def check_command(given: Mapping[str, object], settings: Settings, files: tuple[Path, ...]) -> int:
     """Read and check the exports FILE... as `import` would, with --ledger by what that ledger, only read, has."""
     from importer.cli.screen import run_on_screen
-    from importer.files.export import named_files
     from importer.pipeline.stages import check
 
     unwatched = replace(settings, log=settings.log if "log" in given else None, metrics=None, ping_url=None)
+    named = named_files(files)
     return run_on_screen(
-        unwatched, "check", named_files(files).paths, lambda run: check(run, files, with_ledger="ledger" in given)
+        unwatched, "check", named.paths, lambda run: check(run, named, with_ledger="ledger" in given)
     )
 
 
@@ -81,4 +81,4 @@ def deliver_command(settings: Settings) -> int:
     if settings.sandbox:  # the calls of the ledger would go to Zoho, unasked, and into results as those of a trial
         fault = "sandbox is on, but `deliver` sends what the ledger holds to Zoho; nothing was sent"
         raise ConfigurationError(fault, hint="Take `sandbox` out of config file or environment.")
-    return run_on_screen(settings, "deliver", (), lambda run: carry_out(run, (), load_credentials(os.environ)))
+    return run_on_screen(settings, "deliver", (), lambda run: carry_out(run, None, load_credentials(os.environ)))

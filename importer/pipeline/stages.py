@@ -5,7 +5,7 @@ pandas and requests come in where they are used: `deliver` and `check` do withou
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from importer import __version__
 from importer.errors import ImporterError
-from importer.files.export import named_files
+from importer.files.export import NamedFiles
 from importer.ledger.ledger import Ledger
 from importer.ledger.reader import LedgerReader, open_reader
 from importer.ledger.schema import create_ledger
@@ -28,22 +28,21 @@ from importer.results.file import OF_SANDBOX, SANDBOX, Fates, Finished, ResultsF
 from importer.settings.credentials import Credentials
 
 
-def check(run: Run, paths: Sequence[Path], *, with_ledger: bool = False) -> RunSummary:
+def check(run: Run, named: NamedFiles, *, with_ledger: bool = False) -> RunSummary:
     """Prepare the files as an import would, by the ledger if asked; raises ImporterError where all of it stops."""
     with open_reader(run.settings.ledger) if with_ledger else nullcontext() as ledger:
-        return carry_out(run, paths, None, ledger)
+        return carry_out(run, named, None, ledger)
 
 
 def carry_out(
-    run: Run, paths: Sequence[Path], sign_in: Credentials | None, known: LedgerReader | None = None
+    run: Run, named: NamedFiles | None, sign_in: Credentials | None, known: LedgerReader | None = None
 ) -> RunSummary:
     """Do the work of `import`; `deliver` has no files, `check` no sign-in and at most a ``known`` ledger."""
     # 1 Results path. Needs names and options; gives a path that can be written, before anything is sent.
-    named = named_files(paths)
-    target, note = _target(run, named.beside)
+    target, note = _target(run, named.beside if named else None)
     # 2 Detect. Needs the files; gives how each is to be read.
     intake, delivery, read = None, None, ReadSoFar(is_dry=sign_in is None)
-    if paths:
+    if named:
         detections = detect_inputs(run, named, read.problems)
         from importer.pipeline.intake import Intake
 
@@ -54,7 +53,7 @@ def carry_out(
         delivery = Delivery(run, sign_in)
     with (
         # 3 Ledger. Needs its path; gives the lock, and the calls that a dead run was sending as uncertain.
-        _opened(run, bool(paths), target, delivery.account) if delivery else nullcontext() as ledger,
+        _opened(run, named is not None, target, delivery.account) if delivery else nullcontext() as ledger,
         intake.opened(ledger or known) if intake else nullcontext(),
         _results(run, ledger, target, read) as results,
     ):

@@ -116,7 +116,7 @@ def ours(folder: Path, round_name: str, todo: list[Call], workers: int) -> Secon
     )
     credentials = load_credentials(os.environ)
     run = Run(settings, load_catalogue())
-    seconds = seconds_of(lambda: carry_out(run, (), credentials))
+    seconds = seconds_of(lambda: carry_out(run, None, credentials))
     with open_reader(path) as ledger:
         assert ledger.counts()[CallState.ACCEPTED] == len(todo)
     return seconds

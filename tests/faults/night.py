@@ -121,7 +121,7 @@ class Night:
             wait_for=time.wait_for,
         )
         with at_steps(step) if step else nullcontext():
-            ended = Ended(carry_out(run, (), self.api.credentials), read_results(results), notes)
+            ended = Ended(carry_out(run, None, self.api.credentials), read_results(results), notes)
         states = self.states()
         assert (sum(states.values()), states.get("sending")) == (self._count, None)
         assert ended.summary.adds_up()
