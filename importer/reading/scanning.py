@@ -355,14 +355,19 @@ def _search_cells(text: bytes, dialect: Dialect) -> tuple[Ints, Ints]:
 def _scan_bare(text: bytes, data: Bytes, line: int, dialect: Dialect) -> tuple[Records, int]:
     """Scan an export that does not escape inner quotes: a quote counts only at the edge of a cell.
 
-    A record is one line then. Inner quotes are doubled in the text that is handed on, so that pandas agrees.
+    One between two delimiters opens a cell, or closes one that ends in a delimiter. A record is one line then.
+    Inner quotes are doubled in the text that is handed on, so that pandas agrees.
     """
     ends = np.flatnonzero(data == NEWLINE)
     used = int(ends[-1]) + 1 if len(ends) else 0
     data = data[:used]
     quotes = np.flatnonzero(data == QUOTE)
-    opens = _begins_cell(data, quotes, dialect)
-    closes = _ends_cell(data, quotes, dialect) & ~opens
+    begins, finishes = _begins_cell(data, quotes, dialect), _ends_cell(data, quotes, dialect)
+    passed = np.concatenate(([0], np.cumsum(begins | finishes)))
+    first = np.concatenate(([0], np.searchsorted(quotes, ends)))[np.searchsorted(ends, quotes)]
+    inside = (passed[:-1] - passed[first]) % 2 == 1
+    opens = begins & ~(finishes & inside)
+    closes = finishes & ~opens
     depth = np.concatenate(([0], np.cumsum(opens.astype(np.int64) - closes)))
     depth_at_end = depth[np.searchsorted(quotes, ends)]
     base = np.concatenate(([0], depth_at_end))
