@@ -39,7 +39,7 @@ BROKEN_OFF = 16
 _BEGINNING: Final = re.compile(r"\ufeff?\s*(?:\[\s*(?:[\[{]|\](?!\s*[^\s\[{])|$)|\{\s*(?:[\"}]|$))")
 _SPACE: Final = re.compile(r"\s*")
 _BY_ID: Final = re.compile(
-    r'\s*\{\s*"(?:[0-9][0-9.-]*|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})"\s*:\s*\{'
+    r'\s*\{\s*"(?:|[0-9][0-9.-]*|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})"\s*:\s*\{'
 )
 _LONGEST_BY_ID: Final = 1000
 
