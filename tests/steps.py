@@ -16,7 +16,8 @@ from importer.pacing import RollingLimiter
 from importer.pipeline.intake import Intake
 from importer.pipeline.run import ask_before_sending
 from importer.pipeline.sending import Attempts, Breaker, Delivery
-from importer.results.file import Parts, create, put_in_place
+from importer.results.cells import write_rows
+from importer.results.file import Parts, put_in_place
 
 
 class Step(StrEnum):
@@ -71,7 +72,7 @@ _STEPS = {
     for step, event, function in (
         (Step.LOCKED, "return", Ledger.open),
         (Step.RECOVERED, "return", Ledger.recover),
-        (Step.RESULTS_CREATED, "return", create),
+        (Step.RESULTS_CREATED, "return", write_rows),
         (Step.ROWS_SYNCED, "call", ask_before_sending),
         (Step.STAGED, "call", Delivery.send),
         (Step.TOKEN, "call", RollingLimiter.acquire),

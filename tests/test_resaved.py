@@ -169,8 +169,10 @@ def applies(found: Detection, way: str) -> bool:
         layouts = found.format.time.formats
         is_year_first = all(max(each.find("%Y"), each.find("%y")) <= max(each.find("%d"), 0) for each in layouts)
         return is_year_first and found.rewriting is None
-    if way == "cp1252":  # not of a header that has no letter in it
-        return all(cell.encode("cp1252", "ignore") for cell in found.header if cell)
+    if way == "cp1252":  # not of a header that has no letter in it, nor of words that lack one
+        words = {word for rule in found.format.outcome for word in rule.words}
+        is_whole = all(word.encode("cp1252", "ignore").decode("cp1252") == word for word in words)
+        return is_whole and all(cell.encode("cp1252", "ignore") for cell in found.header if cell)
     return way != "empty-tail" or found.format.name != "freeswitch-sql"
 
 

@@ -8,7 +8,7 @@ import re
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -353,9 +353,10 @@ def _whole(path: Path) -> Iterator[IO[str]]:
 
 def create(path: Path) -> IO[str]:
     """Create a file of results that only we may read, with their header; raises CannotCreateError."""
-    with writing(path):
-        stream = io.TextIOWrapper(open_new(path), encoding="utf-8", newline="")
+    with writing(path), ExitStack() as undo:
+        stream = undo.enter_context(io.TextIOWrapper(open_new(path), encoding="utf-8", newline=""))
         write_rows(stream, [RESULT_COLUMNS])
+        undo.pop_all()
     return stream
 
 
