@@ -287,7 +287,7 @@ def _torn_apart(frame: pd.DataFrame, records: Records, detection: Detection) -> 
     usual = max(sizes, key=lambda size: (sizes[size], size), default=0)
     torn = cells[many] > max(usual, len(detection.header))
     for at in np.flatnonzero(torn).tolist():
-        index = rows.index.tolist()[at]
+        index = int(rows.index[at])
         split = _cells_of(records.text[records.starts[index] : records.ends[index]], detection)
         torn[at] = any(each[:1] == " " and each.strip() for each in split)
     if len(detection.header) > detection.field_count:
