@@ -360,7 +360,7 @@ class _Text:
             if self.begins_list() is not self.is_list:
                 self.refuse("something stands behind the end of the JSON text")
             for _ in self.listed() if self.is_list else (None,):
-                yield from self.elements("[]") if self.peek() == "[" else (None,)
+                yield from self.listed() if self.is_list and self.begins_list() else (None,)
 
     def members(self) -> Iterator[str]:
         """Step over an object and yield its keys; the caller steps over the value of each."""
