@@ -296,7 +296,7 @@ def test_page_is_private_and_replaces_nothing(program: Program, tmp_path: Path) 
     assert program("report", path, "--force").code == 0
     assert page.read_text().startswith("<!DOCTYPE html>")
     ran = program("report", path, "--output", tmp_path / "no" / "page.html")
-    assert (ran.code, "Name another file with --output, of `status` with --html." in ran.stderr) == (73, True)
+    assert (ran.code, "Name another file with --output, or with --html for `status`." in ran.stderr) == (73, True)
     assert {each.name for each in tmp_path.iterdir()} == {"r.csv", "r.csv.html"}
 
 

@@ -119,7 +119,7 @@ def write_page(path: Path, report: Callable[[], Report], *, replace: bool = Fals
         hint = "Give the page another name, or replace this one with --force."
         raise CannotCreateError(f"{path} exists already", hint=hint)
     page = page_of(report()).encode()
-    hint = "Name another file with --output, of `status` with --html."
+    hint = "Name another file with --output, or with --html for `status`."
     with os_errors_as(CannotCreateError, f"the report {path} cannot be written", path, hint):
         put_whole(path, page, may_replace=replace)
 
