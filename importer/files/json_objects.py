@@ -39,7 +39,7 @@ BROKEN_OFF = 16
 _BEGINNING: Final = re.compile(r"\ufeff?\s*(?:\[\s*(?:[\[{]|\](?!\s*[^\s\[{])|$)|\{\s*(?:[\"}]|$))")
 _SPACE: Final = re.compile(r"\s*")
 _BY_ID: Final = re.compile(
-    r'\s*\{\s*"(?:|[0-9][0-9.-]*|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})"\s*:\s*\{'
+    r'\{\s*"(?:|[0-9][0-9.-]*|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})"\s*:\s*\{'
 )
 _LONGEST_BY_ID: Final = 1000
 
@@ -343,9 +343,11 @@ class _Text:
 
     def begins_list(self) -> bool:
         """Return whether a list comes next: an array, or objects by their ids."""
+        if (first := self.peek()) != "{":
+            return first == "["
         while len(self._buffer) - self._place < _LONGEST_BY_ID and self._read():
             pass
-        return self.peek() == "[" or _BY_ID.match(self._buffer, self._place) is not None
+        return _BY_ID.match(self._buffer, self._place) is not None
 
     def listed(self) -> Iterator[None]:
         """Step over a list; the caller steps over each element of it."""
