@@ -11,8 +11,6 @@ import click
 from importer.cli.options import FILES, INPUT, PATH, PREPARING, Command, options
 from importer.cli.output import error_text, show, show_lines, show_message, table, terminal_width, wrapped
 from importer.errors import ExitCode, ImporterError, NoInputError, most_severe
-from importer.files.export import named_files
-from importer.files.spooling import temporary_folder
 from importer.private_files import write_new
 from importer.settings.options import Settings
 from schemas.vocabulary import counted
@@ -112,6 +110,8 @@ def test_command(settings: Settings, name: str, sample: Path, expected: Path | N
     are not compared. Exit code 0: the same; 3: something differs; 66: there is no expected file yet.
     """
     from importer.cli.explain import difference_lines
+    from importer.files.export import named_files
+    from importer.files.spooling import temporary_folder
     from importer.formats.catalogue import load_catalogue
     from importer.pipeline.run import Listener, Run
     from importer.pipeline.stages import check
@@ -147,6 +147,7 @@ def test_command(settings: Settings, name: str, sample: Path, expected: Path | N
 def detect_command(settings: Settings, files: tuple[Path, ...]) -> int:
     """Say which format, encoding and columns the exports FILE... have, with sample rows before and after."""
     from importer.cli.explain import file_lines
+    from importer.files.export import named_files
     from importer.formats.catalogue import load_catalogue
     from importer.formats.detection import detect
 

@@ -11,7 +11,6 @@ import click
 from importer.cli.options import CHECK, DELIVER, FILES, IMPORT, Command, options
 from importer.cli.output import show_message
 from importer.errors import ConfigurationError
-from importer.files.export import named_files
 from importer.settings.credentials import Credentials, load_credentials
 from importer.settings.options import Settings
 
@@ -23,6 +22,7 @@ from importer.settings.options import Settings
 def import_command(given: Mapping[str, object], settings: Settings, files: tuple[Path, ...]) -> int:
     """Read the exports FILE..., notify every outgoing call the customer did not attend, write a results CSV."""
     from importer.cli.screen import run_on_screen
+    from importer.files.export import named_files
     from importer.files.spooling import temporary_folder
     from importer.pipeline.stages import carry_out
 
@@ -58,6 +58,7 @@ def import_command(given: Mapping[str, object], settings: Settings, files: tuple
 def check_command(given: Mapping[str, object], settings: Settings, files: tuple[Path, ...]) -> int:
     """Read and check the exports FILE... as `import` would, with --ledger by what that ledger, only read, has."""
     from importer.cli.screen import run_on_screen
+    from importer.files.export import named_files
     from importer.pipeline.stages import check
 
     unwatched = replace(settings, log=settings.log if "log" in given else None, metrics=None, ping_url=None)
