@@ -249,6 +249,7 @@ _NAME_AND_ADDRESS: Final = re.compile(r"[^<>]*<([^<>]+)>(?:;[^<>]*)?")
 _SCHEME: Final = re.compile(r"(tel|callto|sips?):(.*)", re.IGNORECASE | re.DOTALL)
 # RFC 3966: these two change which number is meant.
 _HARMLESS_PARAMETER: Final = re.compile(r";(?!ext=|phone-context=\+)[^;]*", re.IGNORECASE)
+_BARE_USER: Final = re.compile(r"[+0-9][^;@]*(?:;[a-z-]+=[^;@]*)+", re.IGNORECASE)
 _EXTRA_DASHES: Final = "\N{MINUS SIGN}\N{KATAKANA-HIRAGANA PROLONGED SOUND MARK}"
 _UNREADABLE: Final = "\N{REPLACEMENT CHARACTER}"
 
@@ -294,7 +295,7 @@ def _content(text: str) -> str:
         elif match := _NAME_AND_ADDRESS.fullmatch(text):
             text = match[1].strip()
     match = _SCHEME.fullmatch(text)
-    if match is None and "@" not in text:
+    if match is None and "@" not in text and not _BARE_USER.fullmatch(text):
         return text
     address = match[2] if match else text
     user = address.partition("@")[0] if "@" in address else address.partition("?")[0]
