@@ -285,8 +285,12 @@ def test_optional_columns_left_out(tmp_path: Path, path: Path) -> None:
         return
     as_they_were = dict(_by_line(tmp_path, path, rows))
     for name in found.format.optional_columns.keys() & found.positions.keys():
-        at = found.positions[name]
-        for line, outcome in _by_line(tmp_path, path, [[*row[:at], *row[at + 1 :]] for row in rows]):
+        at, width = found.positions[name], found.field_count
+        is_behind = at > found.positions.get(found.format.file.spill or "", width)
+        lacking = [cells[:] for cells in rows]
+        for row in lacking:
+            del row[(place := at + is_behind * max(len(row) - width, 0)) : place + 1]
+        for line, outcome in _by_line(tmp_path, path, lacking):
             known, untold = as_they_were.get(line), IN_NO_OTHER_COLUMN.get((found.format.name, name))
             assert outcome != "call" or known not in NO_CALLS - {untold}, (name, line)
             assert known != "call" or outcome not in {"incoming", "internal"}, (name, line)

@@ -3,9 +3,11 @@
 A list is an array, or an object that has objects by their ids (`{"3300000701": {"callType": "1"}}`).
 The keys of all objects, in the order of their first use, are the header. Numbers stay text, so that long ids
 survive; `true`, `false` and `null` become `true`, `false` and nothing; an object inside an object gives a column
-for each of its keys (`data.answer`); a list becomes its JSON text. Each row has the line number on which its
-object starts in the file; where several objects start on one line, they count on from there. Memory stays flat:
-an object is at most 16 MiB long, and none is kept. Objects in the cells of a CSV file are taken apart likewise.
+for each of its keys (`data.answer`), but one that is little more than objects of the same keys, such as a call
+with its legs by name, gives a row for each; a list becomes its JSON text. Each row has the line number on which
+its object starts in the file; where several objects start on one line, they count on from there. Memory stays
+flat: an object is at most 16 MiB long, and none is kept. Objects in the cells of a CSV file are taken apart
+likewise.
 """
 
 import ast
@@ -29,6 +31,8 @@ MOST_KEYS = 1000
 MOST_LISTS = 20
 USUAL_WAY, LONGEST_WAY = 2, 4
 """Keys on the way to the list of nearly all answers, and of Switchvox's."""
+FEWEST_SAME_KEYS = 10
+"""Legs of a call have so many keys in common; its two ends, both with a name and a number, have fewer."""
 FIRST_RECORDS = 200
 """A CSV file in which so many records have no object in a cell is taken for one without; by the keys of so many
 objects it is known whether they are calls."""
@@ -121,7 +125,7 @@ def rows_of_objects(
     """
     keys: dict[str, None] = {}
     is_whole = True
-    for number, (line, cells, unfinished) in enumerate(_objects(opened, shown, place, may_lack)):
+    for number, (line, cells, unfinished) in enumerate(_rows(opened, shown, place, may_lack)):
         keys.update(dict.fromkeys(cells))
         is_whole = unfinished is None
         if number == FIRST_RECORDS and not is_header(keys):
@@ -138,7 +142,7 @@ def rows_of_objects(
         )
     rows = (
         (line, [cells.get(key, "") for key in keys] if unfinished is None else [unfinished])
-        for line, cells, unfinished in _objects(opened, shown, place, may_lack)
+        for line, cells, unfinished in _rows(opened, shown, place, may_lack)
     )
     yield from _blocks(chain([(0, [*keys])], rows) if keys else (), 0, is_whole)
 
@@ -247,6 +251,25 @@ def _object_in(cell: str) -> dict[str, str] | None:
 def _text_of(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return "" if value is None else text
+
+
+def _rows(opened: Callable[[], BinaryIO], shown: str, place: Place, may_lack: bool) -> Iterator[_Item]:
+    """Yield the objects, and instead of one with at most one value of its own those of which it is made.
+
+    src: for a call of several legs Grandstream's CDR API answers `{"cdr": ..., "main_cdr": {...}, "sub_cdr_1":
+    {...}}`, as some ten public programs that read it say.
+    """
+    for item in _objects(opened, shown, place, may_lack):
+        line, cells, _ = item
+        inside = [name.partition(".") for name in cells if "." in name]
+        own = {key: cell for key, cell in cells.items() if "." not in key and cell} if inside else {}
+        legs: dict[str, dict[str, str]] = {}
+        for outer, _, key in inside if len(own) < 2 else ():
+            legs.setdefault(outer, {})[key] = cells[f"{outer}.{key}"]
+        if len(legs) > 1 and len(set.intersection(*map(set, legs.values()))) >= FEWEST_SAME_KEYS:
+            yield from ((line, {**own, **leg}, None) for leg in legs.values())
+        else:
+            yield item
 
 
 def _objects(opened: Callable[[], BinaryIO], shown: str, place: Place, may_lack: bool = False) -> Iterator[_Item]:
