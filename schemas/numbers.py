@@ -249,7 +249,8 @@ _NAME_AND_ADDRESS: Final = re.compile(r"[^<>]*<([^<>]+)>(?:;[^<>]*)?")
 _SCHEME: Final = re.compile(r"(tel|callto|sips?):(.*)", re.IGNORECASE | re.DOTALL)
 # RFC 3966: these two change which number is meant.
 _HARMLESS_PARAMETER: Final = re.compile(r";(?!ext=|phone-context=\+)[^;]*", re.IGNORECASE)
-_BARE_USER: Final = re.compile(r"[+0-9][^;@]*(?:;[a-z-]+=[^;@]*)+", re.IGNORECASE)
+# The user of a SIP URI without the rest: `npdi;rn=+1...` of a ported number (RFC 4694), `tgrp=...` (RFC 4904).
+_NUMBER_AND_PARAMETERS: Final = re.compile(r"\+?[0-9()/.\- ]+(?:;[a-z][a-z-]*(?:=[^;]*)?)+", re.IGNORECASE)
 _EXTRA_DASHES: Final = "\N{MINUS SIGN}\N{KATAKANA-HIRAGANA PROLONGED SOUND MARK}"
 _UNREADABLE: Final = "\N{REPLACEMENT CHARACTER}"
 
@@ -284,7 +285,7 @@ def _ascii_spelling(text: str) -> str:
 def _content(text: str) -> str:
     """Return what the cell holds inside forced text, quotes, a name-and-address form or a URI.
 
-    That is the user of ``sip:user@host`` and ``user@host``, the number of ``tel:``, without URI parameters.
+    That is the user of ``sip:user@host`` and ``user@host``, the number of ``tel:``, without parameters.
     """
     unwrapped = None
     while text != unwrapped:
@@ -295,7 +296,7 @@ def _content(text: str) -> str:
         elif match := _NAME_AND_ADDRESS.fullmatch(text):
             text = match[1].strip()
     match = _SCHEME.fullmatch(text)
-    if match is None and "@" not in text and not _BARE_USER.fullmatch(text):
+    if match is None and "@" not in text and not _NUMBER_AND_PARAMETERS.fullmatch(text):
         return text
     address = match[2] if match else text
     user = address.partition("@")[0] if "@" in address else address.partition("?")[0]
