@@ -1,6 +1,7 @@
 """JSON as APIs and scripts write it, as rows: objects line by line, a list of them, or envelopes around such.
 
 A list is an array, or an object that has objects by their ids (`{"3300000701": {"callType": "1"}}`).
+pandas' `to_json` has the columns of a table, each by its row numbers (`{"callType": {"0": "1", "1": "0"}}`).
 The keys of all objects, in the order of their first use, are the header. Numbers stay text, so that long ids
 survive; `true`, `false` and `null` become `true`, `false` and nothing; an object inside an object gives a column
 for each of its keys (`data.answer`), but one that is little more than objects of the same keys, such as a call
@@ -20,8 +21,8 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
-from typing import BinaryIO, Final, NoReturn, TextIO
+from itertools import chain, islice
+from typing import Any, BinaryIO, Final, NoReturn, TextIO
 
 from importer.errors import InputUnusableError
 from importer.files.packing import FIRST_BYTES
@@ -46,6 +47,7 @@ _BY_ID: Final = re.compile(
     r'\{\s*"(?:|[0-9][0-9.-]*|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})"\s*:\s*\{'
 )
 _LONGEST_BY_ID: Final = 1000
+_ROW_NUMBER: Final = re.compile("[0-9]{1,7}")
 
 Place = tuple[str, ...] | None
 """The keys on the way to an object, or a list of them, in each object of the file; none where the file is a list
@@ -103,9 +105,10 @@ def places_of_objects(opened: Callable[[], BinaryIO], shown: str) -> Iterator[tu
             if len(lists) > MOST_LISTS:
                 text.refuse(f"the object has more than {MOST_LISTS} lists of objects")
     if is_single and not lists:
-        ((_, cells, _),) = _objects(opened, shown, None)
+        (_, cells, _), *others = islice(_objects(opened, shown, None), 2)
         filled = {key: cell for key, cell in cells.items() if cell not in ("", "[]") and "://" not in cell[:8]}
-        if "[]" in cells.values() and not any(_FAULT.search(key) or _NUMBER.search(filled[key]) for key in filled):
+        is_empty = "[]" in cells.values() and not others
+        if is_empty and not any(_FAULT.search(key) or _NUMBER.search(filled[key]) for key in filled):
             yield None, EMPTY
             return
     yield (*lists, None) if is_single else (*lists,)
@@ -272,6 +275,16 @@ def _rows(opened: Callable[[], BinaryIO], shown: str, place: Place, may_lack: bo
             yield item
 
 
+def _rows_in(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of an object in which pandas' `to_json` wrote each column by its row numbers, else itself."""
+    columns = [each for each in found.values() if isinstance(each, dict)]
+    numbers = [*columns[0]] if columns and len(columns) == len(found) else []
+    if numbers and all(map(_ROW_NUMBER.fullmatch, numbers)) and all([*each] == numbers for each in columns):
+        yield from ({name: found[name][number] for name in found} for number in numbers)
+    else:
+        yield found
+
+
 def _objects(opened: Callable[[], BinaryIO], shown: str, place: Place, may_lack: bool = False) -> Iterator[_Item]:
     """Yield the objects: of the list at ``place``, or one after the other where it is None."""
     with opened() as source:
@@ -280,7 +293,7 @@ def _objects(opened: Callable[[], BinaryIO], shown: str, place: Place, may_lack:
             if place:
                 yield from _listed(text, place, may_lack)
             else:
-                yield text.item(may_be_unfinished=not text.is_list)
+                yield from text.item(may_be_unfinished=not text.is_list)
 
 
 def _listed(text: "_Text", place: tuple[str, ...], may_lack: bool) -> Iterator[_Item]:
@@ -295,7 +308,8 @@ def _listed(text: "_Text", place: tuple[str, ...], may_lack: bool) -> Iterator[_
             text.value()
         else:
             is_there = True
-            yield from (text.item() for _ in (text.listed() if text.begins_list() else (None,)))
+            for _ in text.listed() if text.begins_list() else (None,):
+                yield from text.item()
     if not is_there:  # such as an answer of a fault among pages
         text.refuse(f"the key {place[0][:40]!r} is missing or null, which other objects have", LackingError)
 
@@ -396,8 +410,8 @@ class _Text:
             self.take(":")
             yield key
 
-    def item(self, *, may_be_unfinished: bool = False) -> _Item:
-        """Step over an object and return it; with ``may_be_unfinished`` also one that its line breaks off.
+    def item(self, *, may_be_unfinished: bool = False) -> Iterator[_Item]:
+        """Step over an object and yield it; with ``may_be_unfinished`` also one that its line breaks off.
 
         The keys of an object inside it become `outer.inner`, unless `outer_inner` says the same.
         """
@@ -411,21 +425,25 @@ class _Text:
             if "\n" in rest:
                 self.refuse(str(error))
             self._go_to(len(self._buffer))
-            return line, {}, rest
-        cells: dict[str, str] = {}
-        for key, each in found.items() if isinstance(found, dict) else ():
-            inner = (
-                {f"{key}.{name}": cell for name, cell in each.items()} if isinstance(each, dict) else {key: each}
-            )
-            for column, cell in inner.items():
-                if column in cells:
-                    self.refuse(f"an object has the key {column[:40]!r} twice")
-                cells[column] = _text_of(cell)
-        # Airbyte writes what an object holds once more beside it: `properties_hs_timestamp`.
-        copied = [name for name in cells if "." in name and cells.get(name.replace(".", "_")) == cells[name]]
-        for name in copied:
-            del cells[name]
-        return line, cells, None
+            yield line, {}, rest
+            return
+        for row in _rows_in(found) if isinstance(found, dict) else ():
+            cells: dict[str, str] = {}
+            for key, each in row.items():
+                inner = (
+                    {f"{key}.{name}": cell for name, cell in each.items()}
+                    if isinstance(each, dict)
+                    else {key: each}
+                )
+                for column, cell in inner.items():
+                    if column in cells:
+                        self.refuse(f"an object has the key {column[:40]!r} twice")
+                    cells[column] = _text_of(cell)
+            # Airbyte writes what an object holds once more beside it: `properties_hs_timestamp`.
+            copied = [name for name in cells if "." in name and cells.get(name.replace(".", "_")) == cells[name]]
+            for name in copied:
+                del cells[name]
+            yield line, cells, None
 
     def value(self, *, may_be_unfinished: bool = False) -> object:
         """Step over any value and return it, numbers as text; EOFError where it may break off and does."""
