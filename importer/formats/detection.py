@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from itertools import chain, product
+from itertools import chain, islice, product, zip_longest
 from pathlib import Path
 
 from importer.errors import InputUnusableError
@@ -102,6 +102,8 @@ def detect(
             if found:
                 break
         with_rows = [each for each in found if each[1] is None or each[1].sample]
+        if all(_is_same(with_rows[0][1], each) for _, each in with_rows[1:]):
+            del with_rows[1:]
         if len(with_rows) > 1:
             first = found[0][0]
             if first.sheet is None:
@@ -120,6 +122,25 @@ def detect(
             if table.fault is not None:  # a page with an answer of a fault, or calls in two lists
                 raise table.fault
         return (with_rows or found)[0][1]
+
+
+def _is_same(one: Detection | None, other: Detection | None) -> bool:
+    """Return whether two lists of objects are the same calls in all that their format requires of each.
+
+    An API that gives its list a new name answers with both for a while: Zoom Phone with call_logs and call_history
+    (developers.zoom.us/changelog/phone, upcoming deprecation of Call Log APIs).
+    """
+    if one is None or other is None or one.file.sheet is not None or one.format.name != other.format.name:
+        return False
+    with suppress(csv.Error):  # a cell that is longer than such a reader takes
+        return all(first == second for first, second in zip_longest(*map(_required_cells, (one, other))))
+    return False
+
+
+def _required_cells(found: Detection) -> Iterator[list[str]]:
+    places = found.places(found.format.columns)
+    with found.file.open_text(found.encoding) as text:
+        yield from ([cells[place] for place in places] for cells in islice(csv.reader(text), 1, None) if cells)
 
 
 def _detect(
