@@ -244,27 +244,25 @@ def _directed(rows: Rows, call: Keys) -> tuple[npt.NDArray[np.uint8], Ints]:
     """Return rank and start of rows, by those of their call that came in or stayed inside where these decide.
 
     A row of unknown direction came in where another one did, else it is a problem. Secondary rows go with the call
-    that they are part of: with one inside too, such as a telephone that rings on at a number outside, and those of
-    unknown direction with one that went out.
+    that they are part of: with one inside too, such as a telephone that rings on at a number outside, and as a leg
+    with one that went out.
     """
     rank, secondary = rows["rank"].copy(), rows["secondary"]
     undirected = rank >= Rank.UNDIRECTED
     directed = (rank == Rank.CAME_IN) | (rank == Rank.STAYED_INSIDE)
     if not (undirected.any() or directed.any()):
         return rank, rows["start"]
-    went_out = (rank >= Rank.BUSY) & (rank <= Rank.OUR_SIDE) if (undirected & secondary).any() else directed
-    some = np.flatnonzero(undirected | directed | secondary | went_out)
+    some = np.flatnonzero(undirected | directed | secondary)
     _, number = np.unique(call[some], return_inverse=True)
-    some_rank, secondary, went_out = rank[some], secondary[some], went_out[some] & ~directed[some]
-    leads = (
-        (went_out, secondary & (some_rank == Rank.UNDIRECTED), Rank.IGNORE),
-        (some_rank == Rank.STAYED_INSIDE, secondary, Rank.STAYED_INSIDE),
-        (some_rank == Rank.CAME_IN, secondary | undirected[some], Rank.CAME_IN),
-    )
-    for leading, led, becomes in leads:
+    some_rank, secondary = rank[some], secondary[some]
+    for decided, led in ((Rank.STAYED_INSIDE, secondary), (Rank.CAME_IN, secondary | undirected[some])):
         decides = np.zeros(len(some), dtype=np.bool_)
-        decides[number[leading & ~secondary]] = True
-        rank[some[decides[number] & led]] = becomes
+        decides[number[(some_rank == decided) & ~secondary]] = True
+        rank[some[decides[number] & led]] = decided
+    legs = np.flatnonzero((rank == Rank.UNDIRECTED) & rows["secondary"])
+    if legs.size:
+        made = call[(rank >= Rank.BUSY) & (rank <= Rank.IGNORE)]
+        rank[legs[np.isin(call[legs], made)]] = Rank.IGNORE
     rank[rank == Rank.UNDIRECTED] = Rank.PROBLEM
     return rank, np.where((rank == Rank.CAME_IN) | (rank == Rank.STAYED_INSIDE), NO_START, rows["start"])
 
