@@ -158,12 +158,14 @@ def rows_of_cells(opened: Callable[[], BinaryIO]) -> Iterator[bytes]:
     """
     keys: dict[int, dict[str, None]] = {}
     others: set[int] = set()
+    columns: list[str] = []
     try:
         for number, (_, cells) in enumerate(_records(opened)):
             if number > FIRST_RECORDS and not keys:
                 return
-            for place, cell in enumerate(cells) if number else ():
-                if (found := _object_in(cell)) is not None:
+            columns = columns or _columns_of(cells)
+            for place, (column, cell) in enumerate(zip(columns, cells, strict=False)) if number else ():
+                if (found := _object_in(cell, column)) is not None:
                     keys.setdefault(place, {}).update(dict.fromkeys(found))
                 elif cell.strip():
                     others.add(place)
@@ -176,6 +178,15 @@ def rows_of_cells(opened: Callable[[], BinaryIO]) -> Iterator[bytes]:
         source.seek(-1, io.SEEK_END)
         is_ended = source.read() in b"\r\n"
     yield from _blocks(_taken_apart(opened, apart), 1, is_ended)
+
+
+def _columns_of(header: list[str]) -> list[str]:
+    """Return the columns of a CSV file, nameless where all are a connector's own: then one has whole calls.
+
+    Airbyte writes `_airbyte_raw_id`, `_airbyte_extracted_at`, `_airbyte_meta` and `_airbyte_data` unless it is to
+    flatten the last one.
+    """
+    return [""] * len(header) if all(name.startswith("_") for name in header) else header
 
 
 def _blocks(records: Iterable[_Record], next_line: int, is_ended: bool) -> Iterator[bytes]:
@@ -197,19 +208,19 @@ def _blocks(records: Iterable[_Record], next_line: int, is_ended: bool) -> Itera
 
 def _taken_apart(opened: Callable[[], BinaryIO], apart: Mapping[int, Sequence[str]]) -> Iterator[_Record]:
     """Yield the records of a CSV file with the objects taken apart; one of another width is a single cell."""
-    width = 0
+    columns: list[str] = []
     for line, cells in _records(opened):
         found: list[str] = []
         for place, cell in enumerate(cells):
             if place not in apart:
                 found.append(cell)
-            elif width:
-                held = _object_in(cell) or {}
+            elif columns:
+                held = _object_in(cell, columns[place]) or {}
                 found += [held.get(key, "") for key in apart[place]]
             else:
-                found += [f"{cell}.{key}" for key in apart[place]]
-        width = width or len(cells)
-        yield line, found if len(cells) == width else [",".join(cells)]
+                found += apart[place]
+        columns = columns or _columns_of(cells)
+        yield line, found if len(cells) == len(columns) else [",".join(cells)]
 
 
 def _records(opened: Callable[[], BinaryIO]) -> Iterator[_Record]:
@@ -230,8 +241,8 @@ def _line_of(text: TextIO) -> str:
     return line
 
 
-def _object_in(cell: str) -> dict[str, str] | None:
-    """Return the object that a cell holds, in JSON or as Python writes it; its values are text.
+def _object_in(cell: str, column: str) -> dict[str, str] | None:
+    """Return what a cell holds of an object, in JSON or as Python writes it, as `_cells_of` does.
 
     None for no object, and for one that has a key twice.
     """
@@ -247,8 +258,27 @@ def _object_in(cell: str) -> dict[str, str] | None:
                 text, object_pairs_hook=_once_each, parse_int=str, parse_float=str, parse_constant=str
             )
         if isinstance(found, dict):
-            return {str(key): _text_of(each) for key, each in found.items()}
+            return _cells_of({column: found} if column else found)
     return None
+
+
+def _cells_of(row: dict[str, Any]) -> dict[str, str]:
+    """Return the values of an object as text; the keys of an object inside it become `outer.inner`.
+
+    Raises ValueError for a key that then stands there twice.
+    """
+    cells: dict[str, str] = {}
+    for key, each in row.items():
+        inner = {f"{key}.{name}": cell for name, cell in each.items()} if isinstance(each, dict) else {key: each}
+        for column, cell in inner.items():
+            if column in cells:
+                raise ValueError(f"an object has the key {column[:40]!r} twice")
+            cells[str(column)] = _text_of(cell)
+    # Airbyte writes what an object holds once more beside it: `properties_hs_timestamp`.
+    copied = [name for name in cells if "." in name and cells.get(name.replace(".", "_")) == cells[name]]
+    for name in copied:
+        del cells[name]
+    return cells
 
 
 def _text_of(value: object) -> str:
@@ -303,7 +333,8 @@ def _listed(text: "_Text", place: tuple[str, ...], may_lack: bool) -> Iterator[_
             text.value()
         elif place[1:]:
             is_there = True
-            yield from _listed(text, place[1:], may_lack)
+            for _ in text.listed() if text.begins_list() else (None,):
+                yield from _listed(text, place[1:], may_lack)
         elif text.peek() == "n":
             text.value()
         else:
@@ -317,14 +348,19 @@ def _listed(text: "_Text", place: tuple[str, ...], may_lack: bool) -> Iterator[_
 def _lists(text: "_Text", inside: dict[Place, None], way: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Step over the object at the end of ``way`` and yield the way to each list of objects in it, also far inside.
 
-    The way to each object in the outer one is added to ``inside``.
+    The way to each object in the outer one, or in the first of a list, is added to ``inside``.
     """
     for key in text.members():
         here = (*way, key)
         if text.begins_list() and (text.peek() == "{" or text.peek(behind=1) == "{"):
             yield here
-            for _ in text.listed():
-                text.value()
+            for number, _ in enumerate(text.listed()):
+                if number or text.peek() != "{":
+                    text.value()
+                    continue
+                for inner in text.members():
+                    inside |= {(*here, inner): None} if text.peek() == "{" and len(inside) < MOST_LISTS else {}
+                    text.value()
         elif len(here) < LONGEST_WAY and text.peek() == "{":
             inside |= {here: None} if not way and len(inside) < MOST_LISTS else {}
             yield from _lists(text, inside, here)
@@ -411,10 +447,7 @@ class _Text:
             yield key
 
     def item(self, *, may_be_unfinished: bool = False) -> Iterator[_Item]:
-        """Step over an object and yield it; with ``may_be_unfinished`` also one that its line breaks off.
-
-        The keys of an object inside it become `outer.inner`, unless `outer_inner` says the same.
-        """
+        """Step over an object and yield it; with ``may_be_unfinished`` also one that its line breaks off."""
         if self.peek() != "{":
             self.refuse("an object { } is missing: every item must be one")
         line = self._line
@@ -428,21 +461,10 @@ class _Text:
             yield line, {}, rest
             return
         for row in _rows_in(found) if isinstance(found, dict) else ():
-            cells: dict[str, str] = {}
-            for key, each in row.items():
-                inner = (
-                    {f"{key}.{name}": cell for name, cell in each.items()}
-                    if isinstance(each, dict)
-                    else {key: each}
-                )
-                for column, cell in inner.items():
-                    if column in cells:
-                        self.refuse(f"an object has the key {column[:40]!r} twice")
-                    cells[column] = _text_of(cell)
-            # Airbyte writes what an object holds once more beside it: `properties_hs_timestamp`.
-            copied = [name for name in cells if "." in name and cells.get(name.replace(".", "_")) == cells[name]]
-            for name in copied:
-                del cells[name]
+            try:
+                cells = _cells_of(row)
+            except ValueError as error:
+                self.refuse(str(error))
             yield line, cells, None
 
     def value(self, *, may_be_unfinished: bool = False) -> object:
