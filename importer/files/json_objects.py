@@ -128,7 +128,7 @@ def rows_of_objects(
     """
     keys: dict[str, None] = {}
     is_whole = True
-    for number, (line, cells, unfinished) in enumerate(_rows(opened, shown, place, may_lack)):
+    for number, (line, cells, unfinished) in enumerate(_objects(opened, shown, place, may_lack)):
         keys.update(dict.fromkeys(cells))
         is_whole = unfinished is None
         if number == FIRST_RECORDS and not is_header(keys):
@@ -145,7 +145,7 @@ def rows_of_objects(
         )
     rows = (
         (line, [cells.get(key, "") for key in keys] if unfinished is None else [unfinished])
-        for line, cells, unfinished in _rows(opened, shown, place, may_lack)
+        for line, cells, unfinished in _objects(opened, shown, place, may_lack)
     )
     yield from _blocks(chain([(0, [*keys])], rows) if keys else (), 0, is_whole)
 
@@ -286,31 +286,19 @@ def _text_of(value: object) -> str:
     return "" if value is None else text
 
 
-def _rows(opened: Callable[[], BinaryIO], shown: str, place: Place, may_lack: bool) -> Iterator[_Item]:
-    """Yield the objects, and instead of one with at most one value of its own those of which it is made.
-
-    src: for a call of several legs Grandstream's CDR API answers `{"cdr": ..., "main_cdr": {...}, "sub_cdr_1":
-    {...}}`, as some ten public programs that read it say.
-    """
-    for item in _objects(opened, shown, place, may_lack):
-        line, cells, _ = item
-        inside = [name.partition(".") for name in cells if "." in name]
-        own = {key: cell for key, cell in cells.items() if "." not in key and cell} if inside else {}
-        legs: dict[str, dict[str, str]] = {}
-        for outer, _, key in inside if len(own) < 2 else ():
-            legs.setdefault(outer, {})[key] = cells[f"{outer}.{key}"]
-        if len(legs) > 1 and len(set.intersection(*map(set, legs.values()))) >= FEWEST_SAME_KEYS:
-            yield from ((line, {**own, **leg}, None) for leg in legs.values())
-        else:
-            yield item
-
-
 def _rows_in(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of an object in which pandas' `to_json` wrote each column by its row numbers, else itself."""
-    columns = [each for each in found.values() if isinstance(each, dict)]
-    numbers = [*columns[0]] if columns and len(columns) == len(found) else []
-    if numbers and all(map(_ROW_NUMBER.fullmatch, numbers)) and all([*each] == numbers for each in columns):
+    """Yield the rows of an object that has rows or columns inside, and at most one value beside them, else itself.
+
+    pandas' `to_json` writes each column by its row numbers. src: for a call of several legs Grandstream's CDR API
+    answers `{"cdr": ..., "main_cdr": {...}, "sub_cdr_1": {...}}`, as some ten public programs that read it say.
+    """
+    inner = [each for each in found.values() if isinstance(each, dict)]
+    numbers = [*inner[0]] if inner and len(inner) == len(found) else []
+    if numbers and all(map(_ROW_NUMBER.fullmatch, numbers)) and all([*each] == numbers for each in inner):
         yield from ({name: found[name][number] for name in found} for number in numbers)
+    elif len(inner) > 1 >= len(found) - len(inner) and len(set.intersection(*map(set, inner))) >= FEWEST_SAME_KEYS:
+        beside = {key: each for key, each in found.items() if not isinstance(each, dict)}
+        yield from ({**beside, **each} for each in inner)
     else:
         yield found
 
