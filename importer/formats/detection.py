@@ -167,8 +167,8 @@ def _detect(
     if settings.format is None and header in (RESULT_COLUMNS, REASON_COLUMNS):
         return None
     # The last columns of a sheet may be empty on all rows, so they are looked at only where it fits nothing else.
-    for left_out in (EMPTY_COLUMNS, 0) if file.sheet is not None else (0,):
-        sample = Sample(text, file.first_line, left_out, is_cut=is_cut, shown=file.shown)
+    for of_table, left_out in product((False, True), (EMPTY_COLUMNS, 0) if file.sheet is not None else (0,)):
+        sample = Sample(text, file.first_line, left_out, of_table=of_table, is_cut=is_cut, shown=file.shown)
         if matches := [(each, found) for each in formats if (found := _match(sample, each, settings))]:
             break
     if not matches:

@@ -68,11 +68,19 @@ class Sample:
 
     ``separator`` is the delimiter that a first line `sep=;` names, or "". ``is_cut``: the file ends with this
     text, and without a line end; ``shown`` is its name in messages. Of the cells of a record the last ``left_out``
-    are not looked at. ``header_keys`` are those of all cells of the first `records`, one of which may be a header.
+    are not looked at, of those of the first one with ``of_table`` what stands before a dot in all of them.
+    ``header_keys`` are those of all cells of the first `records`, one of which may be a header.
     """
 
     def __init__(
-        self, text: str, first_line: int = 1, left_out: int = 0, *, is_cut: bool = False, shown: str = ""
+        self,
+        text: str,
+        first_line: int = 1,
+        left_out: int = 0,
+        *,
+        of_table: bool = False,
+        is_cut: bool = False,
+        shown: str = "",
     ) -> None:
         text = re.sub("(?<=[\r\n])\ufeff", "", text)  # of a file that was put behind another
         first = SEPARATOR_LINE.match(text)
@@ -81,6 +89,7 @@ class Sample:
         self.text = text[first.end() :] if first else text
         self._first_line = first_line
         self._left_out = left_out
+        self._of_table = of_table
         self._split: dict[Dialect, Records] = {}
         self._quotings: dict[str, tuple[bool, bool, bool]] = {}
         self.header_keys: dict[Dialect, frozenset[str]] = {}
@@ -96,7 +105,8 @@ class Sample:
             if cells is None or len(records) >= HEADER_RECORDS + SAMPLE_ROWS:
                 break
             if any(cells) and not is_printed(cells, dialect.delimiter):
-                records.append((line, tuple(cells[: len(cells) - self._left_out])))
+                found = tuple(cells[: len(cells) - self._left_out])
+                records.append((line, found if records or not self._of_table else _without_table(found)))
         first = chain.from_iterable(cells for _, cells in records[:HEADER_RECORDS])
         self.header_keys[dialect] = frozenset(map(column_key, first))
         return records
@@ -234,6 +244,12 @@ def outline_of(sample: Sample, delimiter: str | None) -> Outline:
 
 
 @lru_cache(maxsize=4096)
+def _without_table(cells: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names of columns without that of their table: `Column1.id` (Power Query), `calls.id` (Hive)."""
+    parted = [cell.partition(".") for cell in cells]
+    return tuple(name for _, _, name in parted) if len({table for table, _, _ in parted}) == 1 else cells
+
+
 def column_key(text: str) -> str:
     """Return a header cell in the form in which headers are compared: Latin letters and digits, lower case.
 
