@@ -23,7 +23,7 @@ from importer.prepare.groups import (
 )
 from schemas.vocabulary import LONGEST_CALL_SECONDS
 
-STATES = (Rank.BUSY, Rank.REJECTED, Rank.BLOCKED, Rank.INVALID, Rank.NOTAVAILABLE, Rank.NOANSWER)
+STATES = tuple(map(Rank, range(Rank.BUSY, Rank.OUR_SIDE_COUNTED + 1)))
 LARGEST = (1 << 64) - 1
 
 

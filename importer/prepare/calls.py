@@ -121,6 +121,8 @@ class CallMaker:
         shows[grouped] |= resolved["is_attended"]
         rows.loc[(rows["reason"] == ATTENDED_SINCE) & ~shows, "reason"] = ""
         rows["state"] = pd.array(_STATES, dtype="str").take(rows["rank"].to_numpy())
+        own = rows["rank"] == Rank.OUR_SIDE_COUNTED
+        rows.loc[own, "state"] = [self._files[file].policies.our_side for file in rows.loc[own, "file"].tolist()]
         chosen = rows["decision"].isin([Decision.CALL, Decision.DUPLICATE, Decision.CONFLICT])
         rows.loc[chosen & ~rows["state"].isin([*self._plan.states]), "skip"] = "state_not_wanted"
         since, until = self._plan.since, self._plan.until

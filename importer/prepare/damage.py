@@ -38,11 +38,13 @@ def add_unmeasured(rows: pd.DataFrame, was_cancelled: Flags, rules: Rules) -> No
     tests = [test for rule in rules.format.outcome for test in rule.when.items()]
     talk = {call.talk_seconds or "", *(name for name, test in tests if test.over is not None)}
     answers = {call.answer_time or "", *(name for name, test in tests if test.empty is not None)}
-    is_asked = rows["call.rank"].between(Rank.ATTENDED, Rank.NOANSWER).to_numpy()
+    is_asked = rows["call.rank"].between(Rank.ATTENDED, Rank.OUR_SIDE_COUNTED).to_numpy()
     for name in sorted(answers & {*rows}):
         hidden = is_asked & matches(rows[name], _NEITHER_TIME if name == call.answer_time else "##+")
         add_faults(rows, pd.Series("unreadable_time", rows.index[hidden]), rows[name], rules, name)
-    is_open = (rows["call.rank"].between(Rank.BUSY, Rank.NOANSWER) & (rows["call.problem"] == "")).to_numpy()
+    is_open = (
+        rows["call.rank"].between(Rank.BUSY, Rank.OUR_SIDE_COUNTED) & (rows["call.problem"] == "")
+    ).to_numpy()
     for name in (*sorted(talk), call.ring_seconds or "", call.duration_seconds or ""):
         asked = is_open if name in talk else is_open & was_cancelled
         sources = derived.get(name, ())

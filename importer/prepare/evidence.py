@@ -47,7 +47,7 @@ def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd
     if was_cancelled.any():
         _count_cancelled(rows, was_cancelled, rules)
     unknown = rows["call.direction"] == ""
-    open_rows = unknown & rows["call.rank"].isin([*range(Rank.BUSY, Rank.NOANSWER + 1), Rank.PROBLEM])
+    open_rows = unknown & rows["call.rank"].isin([*range(Rank.BUSY, Rank.OUR_SIDE_COUNTED + 1), Rank.PROBLEM])
     if open_rows.any():  # of the others it does not matter which way they went: none would be notified
         rows.loc[open_rows, "call.problem"] = "unknown_direction"
         undirected = rows.loc[open_rows].copy()
@@ -75,7 +75,7 @@ def _reject_ends_before_starts(rows: pd.DataFrame, starts: pd.Series, rules: Rul
     """
     call = rules.format.call
     for columns in filter(None, (call.end_time, (call.answer_time,) if call.answer_time else ())):
-        open_rows = rows["call.rank"].between(Rank.BUSY, Rank.NOANSWER) & (rows["call.problem"] == "")
+        open_rows = rows["call.rank"].between(Rank.BUSY, Rank.OUR_SIDE_COUNTED) & (rows["call.problem"] == "")
         some = rows.loc[open_rows & rows["call.start_time"].notna()]
         if not len(some):
             continue
@@ -165,8 +165,9 @@ def _rank_of(verdict: Verdict | Literal["unknown"], policies: Policies) -> Rank:
     """Return the rank of a verdict, or of the verdict as which a policy counts it."""
     if verdict == "unknown":
         return Rank.PROBLEM
-    word = {Verdict.VOICEMAIL: policies.voicemail, Verdict.OUR_SIDE: policies.our_side}.get(verdict, "skip")
-    return Rank[verdict.name if word == "skip" else Verdict(word).name]
+    if verdict == Verdict.OUR_SIDE and policies.our_side != "skip":
+        return Rank.OUR_SIDE_COUNTED
+    return Rank[(Verdict(policies.voicemail) if verdict == Verdict.VOICEMAIL else verdict).name]
 
 
 def _count_cancelled(rows: pd.DataFrame, was_cancelled: Flags, rules: Rules) -> None:

@@ -39,7 +39,8 @@ class Rank(IntEnum):
     INCOMING rows are indexed only in formats in which one of them decides for its call. CAME_IN and STAYED_INSIDE
     rows are indexed where they decide for other rows of the file: secondary ones, and UNDIRECTED ones, whose
     direction only another row of their call shows. A MISSHAPEN row stands for a record of another shape that may
-    be of the call. It counts as a PROBLEM, but the results list the record by itself.
+    be of the call. It counts as a PROBLEM, but the results list the record by itself. OUR_SIDE_COUNTED is our own
+    failure that a policy counts as a state: it says less of the customer than any other row of a state.
     """
 
     INCOMING = 0
@@ -50,16 +51,17 @@ class Rank(IntEnum):
     INVALID = 5
     NOTAVAILABLE = 6
     NOANSWER = 7
-    CANCELLED = 8
-    OUR_SIDE = 9
-    IGNORE = 10
-    AGENT_LEG = 11
-    CAME_IN = 12
-    STAYED_INSIDE = 13
-    PROBLEM = 14
-    MISSHAPEN = 15
-    UNDIRECTED = 16
-    UNDIRECTED_ATTENDED = 17
+    OUR_SIDE_COUNTED = 8
+    CANCELLED = 9
+    OUR_SIDE = 10
+    IGNORE = 11
+    AGENT_LEG = 12
+    CAME_IN = 13
+    STAYED_INSIDE = 14
+    PROBLEM = 15
+    MISSHAPEN = 16
+    UNDIRECTED = 17
+    UNDIRECTED_ATTENDED = 18
 
 
 class Decision(IntEnum):
@@ -224,7 +226,7 @@ def _opens(values: npt.NDArray[np.generic]) -> Flags:
 
 
 def _is_state(rank: npt.NDArray[np.uint8]) -> Flags:
-    return (rank >= Rank.BUSY) & (rank <= Rank.NOANSWER)
+    return (rank >= Rank.BUSY) & (rank <= Rank.OUR_SIDE_COUNTED)
 
 
 def _shared(rows: Rows, some: Ints) -> Ints:

@@ -158,7 +158,7 @@ class RowPreparer:
         if self.rules.plan.held is not None:
             reaching = (Rank.INCOMING, Rank.ATTENDED, Rank.UNDIRECTED_ATTENDED)
             asked = rows["call.rank"].isin(reaching).to_numpy()
-            of_state = rows["call.rank"].between(Rank.BUSY, Rank.NOANSWER).to_numpy()
+            of_state = rows["call.rank"].between(Rank.BUSY, Rank.OUR_SIDE_COUNTED).to_numpy()
             for name in self.rules.format.call.joins:
                 asked = asked | of_state & conditions.hold({name: Test(empty=False)})
             places = np.flatnonzero(asked & (rows["call.key"] != "").to_numpy())
@@ -172,15 +172,16 @@ class RowPreparer:
     def _with_customer(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Add ``call.customer``, E.164 or why there is none (with ``call.hint``), for rows that matter."""
         rules, call = self.rules, self.rules.format.call
-        with_state = rows["call.outcome_rank"].between(Rank.BUSY, Rank.NOANSWER)
+        with_state = rows["call.outcome_rank"].between(Rank.BUSY, Rank.OUR_SIDE_COUNTED)
         with_state |= rows["call.attended_since"] & (rows["call.rank"] != Rank.INCOMING)
         asked = {call.customer, call.sent_number, *rules.format.origins(call.customer)} & {*rows}
         some = rows.loc[with_state, [*asked, "call.outcome_rank", "call.problem"]]
+        invalid = (Rank.INVALID, *([Rank.OUR_SIDE_COUNTED] if rules.policies.our_side == State.INVALID else []))
         dialled = pd.DataFrame(
             {
                 "customer_number": some[call.customer],
                 "sent": some[call.sent_number] if call.sent_number else "",
-                "is_invalid": some["call.outcome_rank"] == Rank.INVALID,
+                "is_invalid": some["call.outcome_rank"].isin(invalid),
             }
         )
         national, international = self.evidence.national, self.evidence.international
@@ -281,7 +282,7 @@ class RowPreparer:
         if not self.rules.plan.all_rows:
             self.evidence.skipped.update(chunk.frame["call.direction"][kept_out].tolist())
             rank = rows["call.rank"]
-            matters = rank.between(Rank.BUSY, Rank.NOANSWER) | rank.isin([Rank.PROBLEM, Rank.UNDIRECTED])
+            matters = rank.between(Rank.BUSY, Rank.OUR_SIDE_COUNTED) | rank.isin([Rank.PROBLEM, Rank.UNDIRECTED])
             rows = rows.loc[matters | rows["call.attended_since"] | (rows["call.slot"] < 0)]
         call, since, in_no_group = self.rules.format.call, self.rules.plan.since, rows["call.slot"] < 0
         keyless = in_no_group & (rows["call.problem"] == "")
