@@ -124,7 +124,7 @@ def with_decimals(found: Detection, rows: Rows) -> bytes:
     changed = [[*row] for row in rows]
     for row in changed[body:]:
         for place in places & set(range(len(row))):
-            row[place] = re.sub("^(0|[1-9][0-9]{,14})$", r"\1.0", row[place])
+            row[place] = re.sub("^(0|-?[1-9][0-9]{,14})$", r"\1.0", row[place])
     return saved(changed).encode()
 
 
@@ -201,7 +201,9 @@ def test_same_calls(tmp_path: Path, number: int) -> None:
 @pytest.mark.parametrize("name", ["bandwidth/calls.csv", "cdr-stats/import.csv", "vicidial/carrier.csv"])
 def test_codes_written_as_decimals(tmp_path: Path, name: str) -> None:
     """SIP, Q.850 and country codes as 486.0 are those that the tables know."""
-    same_calls(tmp_path, SAMPLES / name, "decimals")
+    path = SAMPLES / name
+    assert len(re.findall(rb"\d\.0\b", WAYS["decimals"](detected(path), cells_of(path)))) > 9
+    same_calls(tmp_path, path, "decimals")
 
 
 @pytest.mark.slow

@@ -87,7 +87,7 @@ MySQL: 0000-00-00; .NET: 0001-01-01; OLE: 1899-12-30; SQL Server, of an empty te
 NO_DATE_TIME: Final = NO_TIME + r"|0?0:00:00(?:\.0+)?|12:00:00 [Aa][Mm]"
 """The same for a cell of date and time, in which workbooks and Visual Basic write midnight for 0."""
 
-POINTED: Final = r"^([0-9]{1,15})[.,]0{1,2}$"
+POINTED: Final = r"^(-?[0-9]{1,15})[.,]0{1,2}$"
 """How pandas and Excel write 486 in a column of numbers: 486.0, 486,00."""
 
 
