@@ -101,7 +101,11 @@ def working(count: int) -> Iterator[Workers | None]:
     # Loaded where they are needed: a small file does without.
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing.context import ForkServerProcess
 
+    # Where one dies, CPython 3.12 and later end the others by a signal that is blocked in them, and hold
+    # a lock that `submit` asks for until they have ended: the run would stand still for ever.
+    ForkServerProcess.terminate = ForkServerProcess.kill  # type: ignore[method-assign]
     executor = ProcessPoolExecutor(count, multiprocessing.get_context("forkserver"), _begin)
     try:
         try:
