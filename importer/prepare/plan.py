@@ -3,6 +3,7 @@
 Nothing about a zone, a window or an agent is left open.
 """
 
+import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -182,9 +183,11 @@ def policy_book(settings: Settings, formats: Collection[str]) -> PolicyBook:
     """Return every choice of policies; raises ConfigurationError where one is for none of these formats."""
     unknown = sorted(settings.policies.keys() - {*formats, EVERY_FORMAT})
     if unknown:
+        near = difflib.get_close_matches(unknown[0], formats, n=1)
+        meant = f"Did you mean {near[0]}? " if near else ""
         raise ConfigurationError(
             f"configuration: [policies.{unknown[0]}]: there is no format of this name",
-            hint="`cdr-importer formats` lists them; put a format of your own into its folder, or take the "
+            hint=f"{meant}`cdr-importer formats` lists them; put a format of your own into its folder, or take the "
             "table out.",
         )
     return PolicyBook(settings, settings.policies)

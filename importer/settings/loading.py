@@ -152,7 +152,8 @@ def _from_file(path: Path) -> dict[str, _Given]:
                 f"{path}: {key} is a secret and does not belong into this file", hint=f"Take it out; {apart}"
             )
         if option not in OPTIONS and option != "policies":
-            advice = _nearest(option, OPTIONS) or "Take it out; the keys are the options' long names."
+            near = _nearest(option, [*OPTIONS, "policies"])
+            advice = near or "Take it out; the keys are the options' long names."
             raise ConfigurationError(f"{path}: the key {key!r} is not known", hint=advice)
         if option in given:
             raise ConfigurationError(f"{path}: the key {key!r} stands there twice", hint="Leave one of the two.")
@@ -169,14 +170,18 @@ def _policies(path: Path | None, by_file: dict[str, _Given]) -> dict[str, Policy
     for name, table in tables.value.items():
         place = f"{path}: policies.{name}"
         if not isinstance(table, dict):
-            raise _Given(table, place).error(f"must be a table like [policies.{name}]")
+            rule = "must be a table of one format like [policies.asterisk-csv]; what is for all stands above it"
+            raise _Given(table, place).error(rule)
         chosen = choices[name] = {}
         for key, value in table.items():
             option, policy = key.replace("_", "-"), key.replace("-", "_")
-            one = _Given(value, f"{place}.{option}")
             if policy not in POLICIES:
-                raise one.error(f"the policies are {', '.join(POLICIES).replace('_', '-')}")
-            chosen[policy] = one.read(option)
+                known = [each.replace("_", "-") for each in POLICIES]
+                advice = _nearest(option, known) or f"The policies are {', '.join(known)}."
+                if option in OPTIONS:  # a line added at the end of the file belongs to its last table
+                    advice = "Its line stands below that of the table: move it above the first line with a `[`."
+                raise ConfigurationError(f"{place}: the key {key!r} is no policy", hint=advice)
+            chosen[policy] = _Given(value, f"{place}.{option}").read(option)
     general = [option for option in by_file if option.replace("-", "_") in POLICIES]
     if general:
         choices[EVERY_FORMAT] = {option.replace("-", "_"): by_file.pop(option).read(option) for option in general}
