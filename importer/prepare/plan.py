@@ -3,7 +3,6 @@
 Nothing about a zone, a window or an agent is left open.
 """
 
-import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from importer.prepare.groups import INDEX_ROWS
 from importer.prepare.zones import require_place
 from importer.reading.chunks import CHUNK_ROWS
 from importer.reading.conditions import Extensions
+from importer.settings.loading import nearest
 from importer.settings.options import EVERY_FORMAT, POLICIES, PolicyChoices, Settings
 from importer.settings.values import parse_moment
 from schemas.numbers import NumberBook
@@ -183,12 +183,10 @@ def policy_book(settings: Settings, formats: Collection[str]) -> PolicyBook:
     """Return every choice of policies; raises ConfigurationError where one is for none of these formats."""
     unknown = sorted(settings.policies.keys() - {*formats, EVERY_FORMAT})
     if unknown:
-        near = difflib.get_close_matches(unknown[0], formats, n=1)
-        meant = f"Did you mean {near[0]}? " if near else ""
+        todo = "`cdr-importer formats` lists all; put a format of your own into its folder, or take the table out."
         raise ConfigurationError(
             f"configuration: [policies.{unknown[0]}]: there is no format of this name",
-            hint=f"{meant}`cdr-importer formats` lists them; put a format of your own into its folder, or take the "
-            "table out.",
+            hint=f"{nearest(unknown[0], formats)} {todo}".lstrip(),
         )
     return PolicyBook(settings, settings.policies)
 

@@ -87,7 +87,7 @@ def load_settings(
     for name in environment:
         if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
             raise ConfigurationError(
-                f"the environment variable {name} is not known", hint=_nearest(name, known) or "Unset it."
+                f"the environment variable {name} is not known", hint=nearest(name, known) or "Unset it."
             )
     given: dict[str, _Given] = {}
     for variable, option in variables.items():
@@ -152,7 +152,7 @@ def _from_file(path: Path) -> dict[str, _Given]:
                 f"{path}: {key} is a secret and does not belong into this file", hint=f"Take it out; {apart}"
             )
         if option not in OPTIONS and option != "policies":
-            near = _nearest(option, [*OPTIONS, "policies"])
+            near = nearest(option, [*OPTIONS, "policies"])
             advice = near or "Take it out; the keys are the options' long names."
             raise ConfigurationError(f"{path}: the key {key!r} is not known", hint=advice)
         if option in given:
@@ -177,7 +177,7 @@ def _policies(path: Path | None, by_file: dict[str, _Given]) -> dict[str, Policy
             option, policy = key.replace("_", "-"), key.replace("-", "_")
             if policy not in POLICIES:
                 known = [each.replace("_", "-") for each in POLICIES]
-                advice = _nearest(option, known) or f"The policies are {', '.join(known)}."
+                advice = nearest(option, known) or f"The policies are {', '.join(known)}."
                 if option in OPTIONS:  # a line added at the end of the file belongs to its last table
                     advice = "Its line stands below that of the table: move it above the first line with a `[`."
                 raise ConfigurationError(f"{place}: the key {key!r} is no policy", hint=advice)
@@ -205,6 +205,7 @@ def _config_in_use(named: _Given | None) -> Path | None:
     return path
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the question whether the known name that is most like this one was meant, "" without one."""
     matches = difflib.get_close_matches(name, sorted(known), n=1)
     return f"Did you mean {matches[0]}?" if matches else ""
