@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from importer.errors import CannotCreateError, ConfigurationError, ImporterError
 
+LONGEST_NAME_BYTES = 255
 SMALL_BYTES = 1 << 20
 """How large a file may be that is read whole, where nothing else is said."""
 

@@ -118,6 +118,15 @@ def test_where_a_file_has_one_name(
     assert not list(tmp_path.glob("*.new"))
 
 
+def test_name_that_is_too_long(program: Program, tmp_path: Path) -> None:
+    """Results of a file with a long name have its beginning; a chosen name needs room for the parts beside it."""
+    export = write_export(tmp_path / f"{'日' * 83}.csv", [call_row(1)])
+    assert program("check", export).code == 0
+    assert [path.name[:66] for path in tmp_path.glob("*.results-*")] == ["日" * 66]
+    refused = program("check", "--results", tmp_path / f"{'x' * 239}.csv", export)
+    assert (refused.code, "its name is 1 byte too long for" in refused.stderr) == (73, True)
+
+
 def test_death_between_a_rename_and_tidying(tmp_path: Path) -> None:
     """Results that have their name already, which a run died on before it removed their parts, are known again."""
     results, path = ResultsFile(tmp_path / "r.csv"), tmp_path / "r.csv"

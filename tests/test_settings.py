@@ -130,7 +130,7 @@ VALUES: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
     ),
     "data-center": ({"EU": "eu"}, ("de",)),
     "all-rows": ({"1": True, "true": True, "no": False}, ("perhaps",)),
-    "results": ({"out.csv": Path("out.csv")}, ()),
+    "results": ({"out.csv": Path("out.csv")}, ("x" * 256,)),
 }
 """Option -> texts and what they mean, and texts that are refused."""
 

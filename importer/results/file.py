@@ -16,10 +16,10 @@ from typing import IO
 
 from importer.errors import CannotCreateError
 from importer.ledger.values import Fate
-from importer.private_files import open_new, os_errors_as, put, sync_folder, whose
+from importer.private_files import LONGEST_NAME_BYTES, open_new, os_errors_as, put, sync_folder, whose
 from importer.records import OUTCOME_OF_STATE, Call, ResultRow
 from importer.results.cells import FATE_COLUMNS, PART, cells_of, defused, fate_cells, raw_rows, write_rows
-from schemas.vocabulary import REASON_COLUMNS, RESULT_COLUMNS, SEEN_BEFORE, UNFINISHED_ROW, Outcome
+from schemas.vocabulary import REASON_COLUMNS, RESULT_COLUMNS, SEEN_BEFORE, UNFINISHED_ROW, Outcome, counted
 
 CHUNK_ROWS = 500
 SANDBOX = ".results-sandbox-"
@@ -283,9 +283,10 @@ def results_path(
     """
     if chosen is None:
         # Among the inputs of a pattern may be the results of earlier nights.
-        name = (
-            re.sub(r"(\.results-[^.]+\.csv)+$", "", as_text(first_input.name)) if first_input else "cdr-importer"
-        )
+        name = as_text(first_input.name) if first_input else "cdr-importer"
+        name = re.sub(r"(\.results-[^.]+\.csv)+$", "", name)
+        room = LONGEST_NAME_BYTES - len(Parts(Path(f"{kind}{run_id}.csv")).staging.name)
+        name = name.encode()[:room].decode(errors="ignore")
         folders = (first_input and first_input.parent, Path.cwd(), ledger and ledger.parent)
         # `sudo -u` leaves a service's user in a folder of root's.
         free = (each for each in folders if each and os.access(each, os.W_OK | os.X_OK))
@@ -305,6 +306,9 @@ def check_free(path: Path, kind: str) -> None:
         fault, hint = "exists already", f"It is never overwritten: name another with --{kind}."
     elif as_text(str(path.absolute())) != str(path.absolute()):
         fault = "cannot be created: its path is no UTF-8 text, so no later run could find it"
+        hint = f"Name another with --{kind}."
+    elif (more := len(Parts(path).staging.name.encode()) - LONGEST_NAME_BYTES) > 0:
+        fault = f"cannot be created: its name is {counted(more, 'byte')} too long for what is written beside it"
         hint = f"Name another with --{kind}."
     elif not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         closed = f"; {whose(path)}" if path.parent.is_dir() else ""

@@ -15,6 +15,7 @@ from typing import Self
 from urllib.parse import SplitResult, urlsplit
 
 from importer.errors import ConfigurationError, UsageError
+from importer.private_files import LONGEST_NAME_BYTES
 from schemas.vocabulary import E164, State
 
 _PERCENT_SAMPLE_CALLS = 20
@@ -290,9 +291,11 @@ def location(value: object) -> Path:
     if path == Path() or "\0" in str(path):
         raise ValueError("must be a path other than the working folder")
     try:
-        str(path).encode("utf-8")
+        is_long = any(len(name.encode("utf-8")) > LONGEST_NAME_BYTES for name in path.parts)
     except UnicodeEncodeError:
         raise ValueError("must be a path of UTF-8 text: it is kept with the run") from None
+    if is_long:
+        raise ValueError(f"no name in a path may be longer than {LONGEST_NAME_BYTES} bytes")
     try:
         return path.expanduser()
     except RuntimeError as error:
