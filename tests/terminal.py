@@ -23,7 +23,7 @@ class Terminal:
         if typed_ahead:
             self.type(typed_ahead)
         job = {"arguments": [*map(str, arguments)], "environment": dict(os.environ), "folder": str(folder)}
-        self._server, self._pid = server, server.start(job | {"terminal": os.ttyname(slave), "at": None})
+        self._server, self.process = server, server.start(job | {"terminal": os.ttyname(slave), "at": None})
         os.close(slave)
         self.shown = ""
         self._seen = 0
@@ -52,7 +52,7 @@ class Terminal:
         while self._read(deadline):
             pass
         os.close(self._master)
-        return int(self._server.wait(self._pid))
+        return int(self._server.wait(self.process))
 
     def lines(self) -> list[str]:
         """Return the lines as they stand on the screen, without colours; what a bar drew over counts as lines."""

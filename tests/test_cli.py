@@ -4,15 +4,17 @@ import json
 import os
 import pwd
 import re
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from conftest import ROOT, AtTerminal, Program, Ran, call_row, cases, table, write_export
 from ledgers import make_waiting
-from misbehaviour import Simulator
+from misbehaviour import Fault, Simulator
 
 CASES = cases("cli")
 
@@ -97,7 +99,12 @@ def test_terminal_shows_progress_and_counts(at_terminal: AtTerminal, account: Si
     make_waiting(tmp_path / "ledger.sqlite", 21)
     quiet = at_terminal(["deliver", "--quiet", "--limit", "1"])
     assert (quiet.finish(), quiet.shown, len(account.accepted)) == (0, "", 1)
+    account.script(Fault(held=(released := threading.Event())))
     terminal = at_terminal(["deliver"])
+    terminal.expect("Sending: 0/20")
+    os.kill(terminal.process, signal.SIGUSR1)
+    terminal.expect("\ncdr-importer: phase=sending")  # below the bar
+    released.set()
     assert terminal.finish() == 0
     assert re.search(r"Sending: 20/20 calls \[\S+, uncertain=0, refused=0, accepted=20\]", terminal.shown)
     assert re.search(r"^accepted +20$", "\n".join(terminal.lines()), re.MULTILINE)

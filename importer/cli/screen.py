@@ -253,8 +253,9 @@ class Screen:
 
     def _show_progress(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 as `signal` calls it
         """Write how far the run has come past the stream: the signal may have come in the middle of its write."""
+        below = "" if self._bar is None else "\n"
         with suppress(OSError):
-            os.write(2, f"cdr-importer: {_fields_line(self.progress())}\n".encode())
+            os.write(2, f"{below}cdr-importer: {_fields_line(self.progress())}\n".encode())
 
     def _receipt(self, receipt: Receipt) -> None:
         if receipt.state in self._counts:
