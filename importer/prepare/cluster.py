@@ -65,7 +65,7 @@ def on_cluster(address: str) -> Iterator[Workers]:
             yield Workers(submit, threads, (KilledWorker, CancelledError), _watch(client))
         except BrokenExecutor as error:
             raise ImporterError(
-                f"--scheduler {address}: its workers were killed or lost; nothing was taken in or sent",
+                f"--scheduler {address}: scheduler or workers were killed or lost; nothing was taken in or sent",
                 hint="Look into their logs, whether a machine was short of memory, then run again: without "
                 "--scheduler this machine reads the files.",
                 reason="worker_died",
