@@ -154,8 +154,8 @@ class Watch:
         if settings.metrics is not None and not settings.sandbox:
             # The folder may be the collector's own: neither a number nor a secret stands in the metrics.
             path, folder = settings.metrics, settings.metrics.parent
-            if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-                fault = f"it is a folder, or its folder is missing or read-only; {whose(path)}"
+            if (path.exists() and not path.is_file()) or not folder.is_dir() or not os.access(folder, os.W_OK):
+                fault = f"it is a folder or a device, or its folder is missing or read-only; {whose(path)}"
                 hint = "Give --metrics a file in the folder of the textfile collector, where this user may write."
                 raise CannotCreateError(f"metrics file {path} cannot be written: {fault}", hint=hint)
             with suppress(FileNotFoundError):
