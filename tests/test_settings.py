@@ -119,6 +119,7 @@ VALUES: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
     "max-errors": ({"2.5%": Limit(None, 2.5), "7": Limit(7, None)}, ("0", "101%", "-1")),
     "max-uncertain": ({"1": 1}, ("0",)),
     "max-runtime": ({"90m": 5400.0, "2h": 7200.0, "45": 45.0}, ("0", "1.5h", "soon")),
+    "keep-results": ({"90d": 7_776_000.0, "24h": 86_400.0}, ("3m", "90", "23h")),
     "encoding": ({"cp1252": "cp1252"}, ("utf-99", "rot13")),
     "delimiter": ({"tab": "\t", r"\t": "\t", ";": ";"}, (";;", "a", '"')),
     "accounts-url": ({"http://127.0.0.1:1/": "http://127.0.0.1:1"}, ("http://zoho.com", "https://zoho.com/oauth")),

@@ -159,7 +159,7 @@ class Settings(PolicyChoices):
         None, values.location, "PATH", "The results file. Default: beside the input, else here."
     )
     keep_results: float | None = _option(
-        None, values.long_duration, "DURATION", "Delete results of earlier runs that are older (90d)."
+        None, values.retention, "DURATION", "Delete results of earlier runs that are older (90d)."
     )
     rejects: Path | None = _option(
         None, values.location, "PATH", "Rejected and refused rows verbatim, to be mended."

@@ -231,6 +231,14 @@ def duration(value: object, *, is_long: bool = False) -> float:
     return float(int(match[1]) * _DURATION_SECONDS[match[2]])
 
 
+def retention(value: object) -> float:
+    """Read a duration of a day or more: 3m are minutes, and results would be gone that somebody has not read."""
+    seconds = duration(value, is_long=True)
+    if seconds < _DURATION_SECONDS["d"]:
+        raise ValueError("must be a day at least: m are minutes, so write 90d for three months")
+    return seconds
+
+
 def encoding(value: object) -> str:
     """Take a text encoding that Python knows and can read piece by piece."""
     try:
