@@ -107,7 +107,7 @@ VALUES: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
         ("0/minute", "60", "1/day", "-1/second", "1.5/second", "1e3/hour", "٣/hour"),
     ),
     "batch-size": ({}, ("0",)),
-    "workers": ({"64": 64}, ("65", "two")),
+    "workers": ({"64": 64}, ("65", "two", "1_0", "٣")),
     "jobs": ({"2": 2}, ("0",)),
     "scheduler": (
         {"tcp://[::1]:8786": "tcp://[::1]:8786"},

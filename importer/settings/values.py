@@ -126,12 +126,10 @@ def whole(least: int, most: int | None = None) -> Callable[[object], int]:
     """Return a reader of whole numbers within bounds."""
 
     def read(value: object) -> int:
-        try:
-            if isinstance(value, bool) or not isinstance(value, int | str):
-                raise ValueError
-            number = int(value)
-        except ValueError:
-            raise ValueError("must be a whole number") from None
+        given = str(value).strip() if isinstance(value, int | str) else ""
+        if not re.fullmatch("-?[0-9]{1,18}", given):  # of True nothing is left that is a digit
+            raise ValueError("must be a whole number")
+        number = int(given)
         if number < least:
             raise ValueError(f"must be at least {least}")
         if most is not None and number > most:
