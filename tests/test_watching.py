@@ -23,6 +23,7 @@ from importer.ledger.reader import open_reader
 from importer.prepare.plan import Gaps
 from importer.records import Event, EventName, Level, Receipt, RunSummary, Timeouts, ignore
 from importer.settings.options import Settings
+from importer.settings.values import Rate
 from importer.watching.metrics import METRICS, ping, write_metrics
 from importer.watching.watch import LONGEST_LINE, LogFile, Watch, line_of
 from ledgers import execute
@@ -330,6 +331,10 @@ def test_progress(tmp_path: Path) -> None:
     assert watch.progress() == {"phase": "reading", "done": 60_000, "per_minute": 120_000}
     listener.calls(100)
     assert watch.progress()["left"] == "unknown"
+    slow = Watch(Settings(rate=Rate(4, 3600.0)), "import", "r2", note=ignore, clock=time)
+    slow.listener.calls(9)
+    slow.listener.receipt(Receipt("a", CallState.ACCEPTED))
+    assert slow.progress()["left"] == timedelta(hours=2)
     for number in range(25):
         time.sleep(60)
         listener.receipt(Receipt(f"a{number}", [CallState.UNCERTAIN, CallState.ACCEPTED][number > 0]))

@@ -200,8 +200,11 @@ class Watch:
         facts = {"phase": self._phase, "done": self._done, "per_minute": round(self._done / seconds * 60)}
         if self._phase == "reading":
             return {**facts}
-        left = round((self._total - self._done) * seconds / self._done) if self._done else None
-        shown = "unknown" if left is None else timedelta(seconds=left)
+        shown: object = "unknown"
+        if self._done:  # the first call goes at once, which says nothing of the others
+            left, settings = self._total - self._done, self._settings
+            least = settings.rate.seconds_for(left + 1, is_burst=settings.burst)
+            shown = timedelta(seconds=round(max(least, left * seconds / self._done)))
         return {**facts, "total": self._total, "left": shown, "uncertain": self._uncertain}
 
     def _rows(self, count: int) -> None:
