@@ -243,13 +243,13 @@ def outline_of(sample: Sample, delimiter: str | None) -> Outline:
     return best
 
 
-@lru_cache(maxsize=4096)
 def _without_table(cells: tuple[str, ...]) -> tuple[str, ...]:
     """Return names of columns without that of their table: `Column1.id` (Power Query), `calls.id` (Hive)."""
     parted = [cell.partition(".") for cell in cells]
     return tuple(name for _, _, name in parted) if len({table for table, _, _ in parted}) == 1 else cells
 
 
+@lru_cache(maxsize=4096)
 def column_key(text: str) -> str:
     """Return a header cell in the form in which headers are compared: Latin letters and digits, lower case.
 
