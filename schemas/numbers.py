@@ -246,7 +246,7 @@ _FORCED_TEXT: Final = re.compile(
     r"""=?"([^"]*)"|'(.*?)'?|[\u201c\u201e]([^\u201c-\u201e]*)[\u201c\u201d]""", re.DOTALL
 )
 _NAME_AND_ADDRESS: Final = re.compile(r"[^<>]*<([^<>]+)>(?:;[^<>]*)?")
-_SCHEME: Final = re.compile(r"(tel|callto|sips?):(.*)", re.IGNORECASE | re.DOTALL)
+_SCHEME: Final = re.compile(r"(tel|callto|whatsapp|sips?):(.*)", re.IGNORECASE | re.DOTALL)
 # RFC 3966: these two change which number is meant.
 _HARMLESS_PARAMETER: Final = re.compile(r";(?!ext=|phone-context=\+)[^;]*", re.IGNORECASE)
 # The user of a SIP URI without the rest: `npdi;rn=+1...` of a ported number (RFC 4694), `tgrp=...` (RFC 4904).
@@ -285,7 +285,7 @@ def _ascii_spelling(text: str) -> str:
 def _content(text: str) -> str:
     """Return what the cell holds inside forced text, quotes, a name-and-address form or a URI.
 
-    That is the user of ``sip:user@host`` and ``user@host``, the number of ``tel:``, without parameters.
+    That is the user of ``sip:user@host`` and ``user@host``, the number of ``tel:``, and of Twilio's ``whatsapp:``.
     """
     unwrapped = None
     while text != unwrapped:
