@@ -250,13 +250,15 @@ class Intake:
         for name, calls in groupby(self._examples, key=lambda call: call.place.file):
             found, chosen = by_name[name], [*calls]
             spec, lines = found.format, [call.place.line for call in chosen]
-            names = (spec.call.customer, spec.call.sent_number, *spec.time.columns)
-            columns = dict.fromkeys(origin for each in names if each for origin in spec.origins(each))
+            names = filter(None, (spec.call.customer, spec.call.sent_number, *spec.time.columns))
+            is_time = {origin: each in spec.time.columns for each in names for origin in spec.origins(each)}
             frames = (chunk.frame for chunk in read_chunks(replace(found, rewriting=None)))  # dates as they stand
             rows = (row for frame in frames for _, row in frame[frame["call.line"].isin(lines)].iterrows())
             with suppress(OSError, InputUnusableError):  # a file that is gone by now has no example
                 for call, row in zip(chosen, rows, strict=False):  # reads no further than the last of them
-                    cells = [str(row[each])[:24] for each in columns if each in row.index and row[each]]
+                    last = call.customer_number[-2:]  # a cell without them is not the one that was read
+                    read = (each for each in is_time if is_time[each] or last in row.get(each, ""))
+                    cells = [str(row[each])[:24] for each in read if row.get(each)]
                     yield f"  {found.path.name}, line {call.place.line}: {', '.join(cells)}"
                     yield f"    goes as {call.customer_number}, {call.start_time} GMT, {call.state.value}"
 

@@ -165,7 +165,7 @@ def test_lock_file_on_a_full_disk(tmp_path: Path) -> None:
 def test_small_file_that_is_none(
     program: Program, account: Simulator, export: Path, tmp_path: Path, option: str, kind: str
 ) -> None:
-    """A pipe, a device or a huge file in the place of a small one is refused at once: 78, nothing is sent."""
+    """A pipe, a device or a huge file in the place of a small one is refused at once (78, or 73 for metrics)."""
     place = tmp_path / "place.toml"
     if kind == "pipe":
         os.mkfifo(place)
@@ -178,7 +178,7 @@ def test_small_file_that_is_none(
     if (option, kind) == ("metrics", "huge"):  # it is replaced
         assert (ran.code, place.stat().st_size < 1 << 16) == (0, True)
     else:
-        assert (ran.code, account.arrivals) == (78, ()), ran.stderr
+        assert (ran.code, account.arrivals) == (73 if option == "metrics" else 78, ()), ran.stderr
         assert str(place) in ran.stderr
 
 
