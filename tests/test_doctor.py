@@ -154,6 +154,8 @@ DEFECTS: list[tuple[Defect, str, str, str]] = [
         "ping-url =",
     ),
     (option('format = "astrisk"'), "act config", "no format", "Did you mean"),
+    (option("limit = 1"), "look config", "leaves calls out: limit", "Take out what is not meant"),
+    (option('since = "1d"'), "look config", "leaves calls out: since", "Take out"),
     (option("sandbox = true"), "act config", "no call goes to Zoho", "Take `sandbox` out"),
     (answered(Fault(reset_before_reading=True)), "act calls", "gave no answer (reset)", "Check the network"),
     (lambda its: its.environment.setenv(**REVOKED), "act sign-in", "invalid_code", "auth login"),

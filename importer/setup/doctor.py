@@ -38,6 +38,8 @@ CLOCK_SECONDS, MOST_CLOCK_SECONDS = 30, 300
 """So far may this machine's clock be off; a start more than 300 seconds ahead of it is rejected."""
 
 _PROGRAM = "cdr-importer"
+_NARROWING = ("since", "until", "states", "limit")
+"""Options of a first trial or a single day; left in force they end with 0 and send nothing, or little."""
 
 
 def examine(
@@ -97,9 +99,13 @@ def _config(settings: Settings, *, environment: Mapping[str, str]) -> Iterator[C
     found = f"{settings.config}, all keys are known" if settings.config else "no config file"
     found += f"; outranked by the environment's {', '.join(named)}" if named else ""
     hint = f"{_PROGRAM} init   (or name it with --config)"
+    narrow = [name for name in _NARROWING if getattr(settings, name) != getattr(Settings(), name)]
+    if narrow:
+        found += f"; each night leaves calls out: {', '.join(narrow)}"
+        hint = "Take out what is not meant: with `since`, for one, a night that failed is not made up for."
     if settings.sandbox:
         found, hint = "sandbox is on: no call goes to Zoho", "Take `sandbox` out of config file or environment."
-    yield _rated("config", found, hint, look=settings.config is None, act=settings.sandbox)
+    yield _rated("config", found, hint, look=settings.config is None or bool(narrow), act=settings.sandbox)
 
 
 def _site(settings: Settings) -> Iterator[Check]:
