@@ -15,6 +15,7 @@ import pytest
 
 from conftest import ROOT, Program, call_row, wait_until, write_export
 from importer.errors import CannotCreateError, ExitCode, StoppedError, TryLaterError
+from importer.ledger.beside import take_lock
 from importer.ledger.reader import open_reader
 from importer.pipeline.run import Listener
 from ledgers import make_waiting, opened
@@ -74,6 +75,15 @@ def test_other_run_goes_on(ledger: Path, program: Program) -> None:
     assert "waiting for its end, 1 s at most" in ran.stderr
     time.holder.close()
     assert ledger_counts(ledger.parent) == {"pending": 2}
+
+
+def test_ledger_that_another_run_makes(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """Of two first runs the one that finds the ledger in the making waits for that too."""
+    lock = take_lock(tmp_path / "ledger.sqlite")
+    threading.Timer(0.5, lock.release).start()
+    path = write_export(tmp_path / "a.csv", [call_row(1)])
+    assert program("import", "--init-ledger", "--lock-wait", "30", path).code == 0
+    assert len(account.accepted) == 1
 
 
 def test_results_of_the_run_waited_for(ledger: Path) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from importer import __version__
-from importer.errors import ImporterError
+from importer.errors import ImporterError, TryLaterError
 from importer.files.export import NamedFiles
 from importer.ledger.ledger import Ledger
 from importer.ledger.reader import LedgerReader, open_reader
@@ -119,8 +119,12 @@ def _opened(run: Run, has_files: bool, target: Path, account: str) -> Iterator[L
     """
     settings = run.settings
     wait = lock_wait(settings, run.listener.waiting, run.stop_if_interrupted, run.clock, run.sleep)
-    if has_files and settings.init_ledger and not settings.ledger.exists():
-        create_ledger(settings.ledger, now=gmt_text(run.now))
+    while has_files and settings.init_ledger and not settings.ledger.exists():
+        try:
+            create_ledger(settings.ledger, now=gmt_text(run.now))
+        except TryLaterError as held:  # another run makes it
+            if not wait(held):
+                raise
     command, kept = "import" if has_files else "deliver", json.dumps(settings.in_force())
     info = RunInfo(run.run_id, gmt_text(run.now), __version__, command, str(target.absolute()), kept)
     with Ledger.open(settings.ledger, run=info, now=lambda: gmt_text(run.wall_clock()), wait=wait) as ledger:
