@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, AtTerminal, Program, Ran, call_row, cases, table, write_export
+from conftest import ROOT, AtTerminal, Program, Ran, call_row, cases, table, wait_until, write_export
 from ledgers import make_waiting
 from misbehaviour import Fault, Simulator
 
@@ -101,7 +101,7 @@ def test_terminal_shows_progress_and_counts(at_terminal: AtTerminal, account: Si
     assert (quiet.finish(), quiet.shown, len(account.accepted)) == (0, "", 1)
     account.script(Fault(held=(released := threading.Event())))
     terminal = at_terminal(["deliver"])
-    terminal.expect("Sending: 0/20")
+    wait_until(lambda: len(account.arrivals) == 2)
     os.kill(terminal.process, signal.SIGUSR1)
     terminal.expect("\ncdr-importer: phase=sending")  # below the bar
     released.set()
