@@ -37,7 +37,7 @@ def without_ids(path: Path) -> bool:
     """Take the ids out of an export of Asterisk's, in place: those below a header, or behind the 16th cell."""
     found = detected(path)
     is_master = found.format.name == "asterisk-csv" and next(iter(found.positions)) == "accountcode"
-    if found.format.family is None or not (found.header or is_master):
+    if found.format.family != "asterisk" or not (found.header or is_master):
         return False
     places = [found.positions[name] for name in IDS if name in found.positions]
     lines = []
