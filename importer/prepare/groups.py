@@ -265,6 +265,9 @@ def _directed(rows: Rows, call: Keys) -> tuple[npt.NDArray[np.uint8], Ints]:
     if legs.size:
         made = call[(rank >= Rank.BUSY) & (rank <= Rank.IGNORE)]
         rank[legs[np.isin(call[legs], made)]] = Rank.IGNORE
+    # In formats where a row that came in decides, it has a rank of its own.
+    led = np.flatnonzero(rank == Rank.UNDIRECTED)
+    rank[led[np.isin(call[led], call[rank == Rank.INCOMING])]] = Rank.CAME_IN
     rank[rank == Rank.UNDIRECTED] = Rank.PROBLEM
     return rank, np.where((rank == Rank.CAME_IN) | (rank == Rank.STAYED_INSIDE), NO_START, rows["start"])
 
