@@ -263,7 +263,7 @@ def _directed(rows: Rows, call: Keys) -> tuple[npt.NDArray[np.uint8], Ints]:
         rank[some[decides[number] & led]] = decided
     legs = np.flatnonzero((rank == Rank.UNDIRECTED) & rows["secondary"])
     if legs.size:
-        made = call[(rank >= Rank.BUSY) & (rank <= Rank.IGNORE)]
+        made = call[(rank >= Rank.ATTENDED) & (rank <= Rank.IGNORE)]
         rank[legs[np.isin(call[legs], made)]] = Rank.IGNORE
     # In formats where a row that came in decides, it has a rank of its own.
     led = np.flatnonzero(rank == Rank.UNDIRECTED)
