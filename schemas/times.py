@@ -35,7 +35,7 @@ from schemas.time_layouts import (
 )
 
 REASONS: Final[Mapping[str, str]] = {
-    "missing_time": "Column {column} is empty; export the call's start time.",
+    "missing_time": "Column {column} holds no time; export the call's start time.",
     "unreadable_time": (
         "Column {column} holds {value}, which none of the format's time layouts reads; "
         "export times as yyyy-MM-dd HH:mm:ss or correct the format's layouts."
