@@ -354,10 +354,12 @@ class Operator(World):
         """Hold a ledger just accepted against the last word on each call; words of killed commands may count."""
         states = self.states()
         closes = {call_id for (call_id,) in self._asked("SELECT call_id FROM decisions WHERE decision = 'close'")}
+        attended = {record.call_id for record in self.records if record.kind == "attended"}
         for call_id, kind in [*self._killed_words.items()]:
             is_known = states.get(call_id, "") == SETTLED_AS.get(kind) and (
                 kind != "corrected" or call_id in closes
             )
+            is_known &= kind != "close" or call_id not in attended  # else an export may have closed it
             self._say_of([call_id], kind, [call_id] if is_known else [])
         kinds = {*SETTLED_AS, "not_sent", "resend"}
         words = {record.call_id: record.kind for record in self.records if record.kind in kinds}
