@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from importer.formats.dates import OFFSET, column_layouts, is_own
-from importer.prepare.groups import Rank
+from importer.prepare.groups import STATE_RANKS, Rank
 from importer.prepare.hints import add_faults
 from importer.prepare.keys import PART_OF_A_DAY, cuts, has_id_without
 from importer.prepare.plan import Rules
@@ -42,9 +42,7 @@ def add_unmeasured(rows: pd.DataFrame, was_cancelled: Flags, rules: Rules) -> No
     for name in sorted(answers & {*rows}):
         hidden = is_asked & matches(rows[name], _NEITHER_TIME if name == call.answer_time else "##+")
         add_faults(rows, pd.Series("unreadable_time", rows.index[hidden]), rows[name], rules, name)
-    is_open = (
-        rows["call.rank"].between(Rank.BUSY, Rank.OUR_SIDE_COUNTED) & (rows["call.problem"] == "")
-    ).to_numpy()
+    is_open = (rows["call.rank"].between(*STATE_RANKS) & (rows["call.problem"] == "")).to_numpy()
     for name in (*sorted(talk), call.ring_seconds or "", call.duration_seconds or ""):
         asked = is_open if name in talk else is_open & was_cancelled
         sources = derived.get(name, ())

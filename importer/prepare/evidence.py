@@ -9,7 +9,7 @@ import pandas as pd
 from importer.formats.cells import NO_TIME
 from importer.formats.language import Cause, OutcomeRule, word_key
 from importer.prepare.damage import add_damage, add_unmeasured, unmeasured
-from importer.prepare.groups import Rank
+from importer.prepare.groups import STATE_RANKS, Rank
 from importer.prepare.hints import add_faults, direction_hints, missing_status_hints, quoted, unknown_word_hint
 from importer.prepare.keys import call_keys
 from importer.prepare.plan import Policies, Rules
@@ -47,7 +47,7 @@ def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd
     if was_cancelled.any():
         _count_cancelled(rows, was_cancelled, rules)
     unknown = rows["call.direction"] == ""
-    open_rows = unknown & rows["call.rank"].isin([*range(Rank.BUSY, Rank.OUR_SIDE_COUNTED + 1), Rank.PROBLEM])
+    open_rows = unknown & (rows["call.rank"].between(*STATE_RANKS) | (rows["call.rank"] == Rank.PROBLEM))
     if open_rows.any():  # of the others it does not matter which way they went: none would be notified
         rows.loc[open_rows, "call.problem"] = "unknown_direction"
         undirected = rows.loc[open_rows].copy()
@@ -75,7 +75,7 @@ def _reject_ends_before_starts(rows: pd.DataFrame, starts: pd.Series, rules: Rul
     """
     call = rules.format.call
     for columns in filter(None, (call.end_time, (call.answer_time,) if call.answer_time else ())):
-        open_rows = rows["call.rank"].between(Rank.BUSY, Rank.OUR_SIDE_COUNTED) & (rows["call.problem"] == "")
+        open_rows = rows["call.rank"].between(*STATE_RANKS) & (rows["call.problem"] == "")
         some = rows.loc[open_rows & rows["call.start_time"].notna()]
         if not len(some):
             continue

@@ -64,6 +64,10 @@ class Rank(IntEnum):
     UNDIRECTED_ATTENDED = 18
 
 
+STATE_RANKS = (Rank.BUSY, Rank.OUR_SIDE_COUNTED)
+"""The first and the last rank of rows that show one of the states; calls are made of these alone."""
+
+
 class Decision(IntEnum):
     """What became of a row when all rows of its call were known."""
 
@@ -226,7 +230,7 @@ def _opens(values: npt.NDArray[np.generic]) -> Flags:
 
 
 def _is_state(rank: npt.NDArray[np.uint8]) -> Flags:
-    return (rank >= Rank.BUSY) & (rank <= Rank.OUR_SIDE_COUNTED)
+    return (rank >= STATE_RANKS[0]) & (rank <= STATE_RANKS[1])
 
 
 def _shared(rows: Rows, some: Ints) -> Ints:
@@ -261,14 +265,13 @@ def _directed(rows: Rows, call: Keys) -> tuple[npt.NDArray[np.uint8], Ints]:
         decides = np.zeros(len(some), dtype=np.bool_)
         decides[number[(some_rank == decided) & ~secondary]] = True
         rank[some[decides[number] & led]] = decided
-    legs = np.flatnonzero((rank == Rank.UNDIRECTED) & rows["secondary"])
-    if legs.size:
+    lone = np.flatnonzero(rank == Rank.UNDIRECTED)
+    if lone.size:
         made = call[(rank >= Rank.ATTENDED) & (rank <= Rank.IGNORE)]
-        rank[legs[np.isin(call[legs], made)]] = Rank.IGNORE
-    # In formats where a row that came in decides, it has a rank of its own.
-    led = np.flatnonzero(rank == Rank.UNDIRECTED)
-    rank[led[np.isin(call[led], call[rank == Rank.INCOMING])]] = Rank.CAME_IN
-    rank[rank == Rank.UNDIRECTED] = Rank.PROBLEM
+        is_leg = rows["secondary"][lone] & np.isin(call[lone], made)
+        # In formats where a row that came in decides, it has a rank of its own.
+        came_in = np.isin(call[lone], call[rank == Rank.INCOMING])
+        rank[lone] = np.select([is_leg, came_in], [Rank.IGNORE, Rank.CAME_IN], Rank.PROBLEM)
     return rank, np.where((rank == Rank.CAME_IN) | (rank == Rank.STAYED_INSIDE), NO_START, rows["start"])
 
 

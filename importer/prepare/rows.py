@@ -13,7 +13,7 @@ from importer.formats.language import Test
 from importer.formats.resaved import POINTED_ID
 from importer.prepare.evidence import add_evidence, conditions_on
 from importer.prepare.file_evidence import MOST_TEXTS, Endpoints, FileEvidence
-from importer.prepare.groups import INDEX_ROW, JOIN, LINES_PER_FILE, NO_START, Index, Keys, Rank, Rows
+from importer.prepare.groups import INDEX_ROW, JOIN, LINES_PER_FILE, NO_START, STATE_RANKS, Index, Keys, Rank, Rows
 from importer.prepare.hints import keyless_hint, value_hints
 from importer.prepare.keys import PLUS, UUID, call_id_of, call_keys, plain_keys, without_decimals, zeros_behind
 from importer.prepare.plan import Rules
@@ -158,7 +158,7 @@ class RowPreparer:
         if self.rules.plan.held is not None:
             reaching = (Rank.INCOMING, Rank.ATTENDED, Rank.UNDIRECTED_ATTENDED)
             asked = rows["call.rank"].isin(reaching).to_numpy()
-            of_state = rows["call.rank"].between(Rank.BUSY, Rank.OUR_SIDE_COUNTED).to_numpy()
+            of_state = rows["call.rank"].between(*STATE_RANKS).to_numpy()
             for name in self.rules.format.call.joins:
                 asked = asked | of_state & conditions.hold({name: Test(empty=False)})
             places = np.flatnonzero(asked & (rows["call.key"] != "").to_numpy())
@@ -172,7 +172,7 @@ class RowPreparer:
     def _with_customer(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Add ``call.customer``, E.164 or why there is none (with ``call.hint``), for rows that matter."""
         rules, call = self.rules, self.rules.format.call
-        with_state = rows["call.outcome_rank"].between(Rank.BUSY, Rank.OUR_SIDE_COUNTED)
+        with_state = rows["call.outcome_rank"].between(*STATE_RANKS)
         with_state |= rows["call.attended_since"] & (rows["call.rank"] != Rank.INCOMING)
         asked = {call.customer, call.sent_number, *rules.format.origins(call.customer)} & {*rows}
         some = rows.loc[with_state, [*asked, "call.outcome_rank", "call.problem"]]
@@ -282,7 +282,7 @@ class RowPreparer:
         if not self.rules.plan.all_rows:
             self.evidence.skipped.update(chunk.frame["call.direction"][kept_out].tolist())
             rank = rows["call.rank"]
-            matters = rank.between(Rank.BUSY, Rank.OUR_SIDE_COUNTED) | rank.isin([Rank.PROBLEM, Rank.UNDIRECTED])
+            matters = rank.between(*STATE_RANKS) | rank.isin([Rank.PROBLEM, Rank.UNDIRECTED])
             rows = rows.loc[matters | rows["call.attended_since"] | (rows["call.slot"] < 0)]
         call, since, in_no_group = self.rules.format.call, self.rules.plan.since, rows["call.slot"] < 0
         keyless = in_no_group & (rows["call.problem"] == "")

@@ -99,7 +99,8 @@ def _config(settings: Settings, *, environment: Mapping[str, str]) -> Iterator[C
     found = f"{settings.config}, all keys are known" if settings.config else "no config file"
     found += f"; outranked by the environment's {', '.join(named)}" if named else ""
     hint = f"{_PROGRAM} init   (or name it with --config)"
-    narrow = [name for name in _NARROWING if getattr(settings, name) != getattr(Settings(), name)]
+    usual = Settings()
+    narrow = [name for name in _NARROWING if getattr(settings, name) != getattr(usual, name)]
     if narrow:
         found += f"; each night leaves calls out: {', '.join(narrow)}"
         hint = "Take out what is not meant: with `since`, for one, a night that failed is not made up for."
