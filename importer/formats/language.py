@@ -124,6 +124,7 @@ class Test(Table):
     equals: str | None = None
     differs: str | None = None
     over: int | None = None
+    present: bool | None = None
 
 
 Tests = Mapping[

@@ -24,9 +24,12 @@ def conditions_on(frame: pd.DataFrame, rules: Rules) -> Conditions:
     """Return the conditions on a chunk, with the format's derived columns."""
     agents = rules.plan.agents
     books = {rules.numbers, rules.plain_numbers} if agents.by_key else set()  # no text is read for an empty list
-    derived = rules.format.derived
     return Conditions(
-        frame, rules.extensions, derived, lambda text: any(agents.listed(text, book) for book in books)
+        frame,
+        rules.extensions,
+        rules.format.derived,
+        lists=lambda text: any(agents.listed(text, book) for book in books),
+        has=lambda column: not rules.headers.keys().isdisjoint(rules.format.origins(column)),
     )
 
 

@@ -99,7 +99,7 @@ def read_chunks(
             records = rows.select(slice(start, start + chunk_rows))
             if rules := detection.format.file.drop_rows:
                 frame = text_frame(records, detection, _misshapen(records, detection, fewest_cells=1))
-                conditions = Conditions(frame, Extensions())
+                conditions = Conditions(frame, Extensions(), has=lambda name: bool(detection.places([name])))
                 dropped = frame.index[np.logical_or.reduce([conditions.hold(tests) for tests in rules])]
                 records = records.select(~np.isin(np.arange(len(records)), dropped))
             if not len(records):

@@ -151,14 +151,16 @@ class Conditions:
     cells some milliseconds; finding the distinct ones costs one.
 
     A column of ``derived`` is made of its sources when it is first used, maybe for some of the rows only.
-    ``lists`` returns whether the agents file lists a text. ``whole`` are the conditions on a larger frame, with
-    the rows of it that are here.
+    ``lists`` returns whether the agents file lists a text, ``has`` whether the file has a column, or one of those
+    that a derived one is taken from. ``whole`` are the conditions on a larger frame, with the rows of it that are
+    here.
     """
 
     frame: pd.DataFrame
     extensions: Extensions
     derived: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
     lists: Callable[[str], bool] | None = None
+    has: Callable[[str], bool] = bool
     whole: tuple["Conditions", Flags] | None = None
     _known: dict[tuple[str, Test], Flags] = field(default_factory=dict, init=False)
     _equal: dict[tuple[str, str], Flags] = field(default_factory=dict, init=False)
@@ -258,6 +260,8 @@ class Conditions:
             holds &= np.array([role in test.role for role in extensions.roles_of(values)], dtype=np.bool_)
         if test.proved is not None:
             holds &= extensions.are_proved(values) == test.proved
+        if test.present is not None:
+            holds &= self.has(column) == test.present
         if test.over is not None:
             holds &= (seconds_of(values) > test.over).to_numpy(dtype=np.bool_)
         result = holds[coded.codes]
