@@ -120,6 +120,12 @@ def layouts_of(time_format: str) -> tuple[Layout, ...]:
     return _places_of(time_format), free
 
 
+def shape_of(time_format: str) -> str:
+    """Return a regular expression of what looks like a format, which may be of a date or a clock alone."""
+    special = _SPECIAL_LAYOUTS.get(time_format)
+    return str(special[-1]) if special else "".join(_free_patterns(re.findall(r"%.|[^%]", time_format)))
+
+
 @lru_cache
 def variants_of(formats: tuple[str, ...]) -> tuple[str, ...]:
     """Return the layouts of what other programs make of times of these formats, ISO 8601 among them.

@@ -7,7 +7,7 @@ format's own way, so that ids, keys and duplicates are those of the export.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -38,31 +38,15 @@ _END_OF_TIME: Final = re.compile(
     rf'(?P<M>:\d\d)(?P<S>(?::\d\d)?){_FRACTION}(?P<noon>{_NOON})(?P<z>(?: ?{OFFSET})?)(?P<end>"?)$'
 )
 _ISO: Final = re.compile(r"\d{4}-\d\d-\d\d(?:(?:[Tt]| +)\d{1,2}:\d\d:\d\d)?")
-_SHAPES: Final[Mapping[str, str]] = {
-    "Y": r"\d{4}",
-    "y": r"\d\d",
-    "f": r"\d+",
-    "p": r"[AaPp]\.? ?[Mm]\.?",
-    "z": r"(?:[Zz]|UTC|GMT|[-+]\d\d:?\d\d)",
-    "Z": r"[A-Za-z]+",
-    **dict.fromkeys("mdHIMS", r"\d{1,2}"),
-    **dict.fromkeys("aAbB", r"[A-Za-z]+"),
-}
-_SPECIAL_SHAPES: Final[Mapping[str, str]] = {
-    "iso8601": r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d.*",
-    "rfc2822": r".*\d{1,2} [A-Za-z]{3} \d{4} .*",
-    "epoch": r"\d+(?:\.\d+)?",
-    "epoch_ms": r"\d+(?:\.\d+)?",
-}
 _ISO_LAYOUT: Final = "%Y-%m-%d %H:%M:%S"
 _SECONDS: Final = re.compile(r"[:.]?%S(?:\.%f)?")
 
 
 @lru_cache(maxsize=1024)
 def _shape(layout: str) -> re.Pattern[str]:
-    pieces = re.findall(r"%.|[^%]", layout)
-    shapes = (_SHAPES.get(piece[1:]) or (" +" if piece == " " else re.escape(piece)) for piece in pieces)
-    return re.compile(_SPECIAL_SHAPES.get(layout) or "".join(shapes))
+    from schemas.time_layouts import shape_of  # loads pyarrow
+
+    return re.compile(shape_of(layout))
 
 
 def is_own(text: str, layouts: Iterable[str]) -> bool:
