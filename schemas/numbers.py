@@ -14,16 +14,8 @@ from urllib.parse import unquote
 import pandas as pd
 import phonenumbers
 
-from schemas.plans import (
-    LONGEST_LOCAL_NUMBER,
-    SHORTEST_NUMBER,
-    NumberReading,
-    NumberRules,
-    digits_in,
-    planned,
-    shortest_number,
-    unusable,
-)
+from schemas import plans
+from schemas.plans import NumberReading, NumberRules
 
 REASONS: Final[Mapping[str, str]] = {
     "missing_number": "Column {column} is empty; export the number of the party that was called.",
@@ -114,7 +106,7 @@ class NumberBook:
         """
         places, distinct = pd.factorize(texts)
         readings = [*map(self.read, distinct.tolist())]
-        readings.append(unusable("missing_number"))  # pandas factorises a missing value as place -1
+        readings.append(plans.unusable("missing_number"))  # pandas factorises a missing value as place -1
         return pd.DataFrame(
             {
                 "e164": pd.array([reading.e164 for reading in readings], dtype="str").take(places),
@@ -132,16 +124,16 @@ def _reading(text: str, rules: NumberRules) -> NumberReading:
     if _BARE_NUMBER.fullmatch(text):  # most cells: spares the judgement of the text
         return _dialled(text, rules)
     if len(text.strip()) > _LONGEST_TEXT:
-        return unusable("unusable_characters")
+        return plans.unusable("unusable_characters")
     content = _content(_ascii_spelling(text))
     is_blank = not (any(map(str.isalnum, content)) or _MASK.search(content) or _UNREADABLE in content)
     if is_blank or content.casefold() in _MISSING:
-        return unusable("missing_number")
+        return plans.unusable("missing_number")
     words = [word for word in re.split(r"[\s_.,:/<>()\[\]\"']+", content.casefold()) if word]
     others = {word for word in words if word not in _NOUNS}
     if others and others <= _WITHHELD:
-        return unusable("withheld_number")
-    return unusable("masked_number") if others and others <= _REDACTED else _dialled(content, rules)
+        return plans.unusable("withheld_number")
+    return plans.unusable("masked_number") if others and others <= _REDACTED else _dialled(content, rules)
 
 
 # --- What is dialled beside the number ---------------------------------------------------------------------
@@ -187,7 +179,7 @@ def _dialled(content: str, rules: NumberRules) -> NumberReading:
                 rest = content[found.end() :]
                 break
     reading = _called(rest or content, rules)
-    is_long = bool(rest) and len(digits_in(rest)) > LONGEST_LOCAL_NUMBER
+    is_long = bool(rest) and len(plans.digits_in(rest)) > plans.LONGEST_LOCAL_NUMBER
     if rest and (reading.reason == "impossible_number" or (reading.reason == "no_trunk_prefix" and is_long)):
         with_prefix = _called(content, rules)
         return reading if with_prefix.reason else with_prefix
@@ -206,7 +198,7 @@ def _called(content: str, rules: NumberRules) -> NumberReading:
     if behind.e164 and whole.reason:
         return behind
     is_code = content[code.end()] == "+" or whole.reason == "too_many_digits"
-    return unusable("service_code") if is_code else whole
+    return plans.unusable("service_code") if is_code else whole
 
 
 def _number(content: str, rules: NumberRules) -> NumberReading:
@@ -215,29 +207,29 @@ def _number(content: str, rules: NumberRules) -> NumberReading:
     ``030 1234567-12`` has none: those are digits of the number.
     """
     if _BARE_NUMBER.fullmatch(content):
-        return planned(content, rules)
+        return plans.planned(content, rules)
     if _SCIENTIFIC.fullmatch(content):
-        return unusable("scientific_notation")
+        return plans.unusable("scientific_notation")
     if _DECIMAL.fullmatch(content):
-        return unusable("lost_decimal")
+        return plans.unusable("lost_decimal")
     if further := _FURTHER_DIALLING.fullmatch(content):
-        shortest = shortest_number(rules)
+        shortest = plans.shortest_number(rules)
         if any(len(digits) >= shortest for digits in re.findall("[0-9]+", further["further"])):
-            return unusable("several_numbers")
-        content = further["number"] if len(digits_in(further["number"])) >= shortest else content
+            return plans.unusable("several_numbers")
+        content = further["number"] if len(plans.digits_in(further["number"])) >= shortest else content
     if _SERVICE_CODE.fullmatch(content):
-        return unusable("service_code")
+        return plans.unusable("service_code")
     if _MASK.search(content):
-        return unusable("masked_number")
+        return plans.unusable("masked_number")
     if not _NUMBER_CHARACTERS.fullmatch(content):
-        return unusable("letters_in_number" if any(map(str.isalpha, content)) else "unusable_characters")
+        return plans.unusable("letters_in_number" if any(map(str.isalpha, content)) else "unusable_characters")
     # A plus or a slash starts a second number; a slash after an area code does not.
-    *parts, last = [digits_in(part) for part in content.split("/")]
+    *parts, last = [plans.digits_in(part) for part in content.split("/")]
     is_ending = any(parts) and len(last) <= _LONGEST_ENDING_AFTER_SLASH
-    is_several = is_ending or sum(len(part) >= SHORTEST_NUMBER for part in (*parts, last)) > 1
+    is_several = is_ending or sum(len(part) >= plans.SHORTEST_NUMBER for part in (*parts, last)) > 1
     if is_several or "+" in content.lstrip("+( "):
-        return unusable("several_numbers")
-    return planned(content, rules)
+        return plans.unusable("several_numbers")
+    return plans.planned(content, rules)
 
 
 # --- Spelling --------------------------------------------------------------------------------------------

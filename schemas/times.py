@@ -20,19 +20,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.time_layouts import (
-    MONTHS,
-    WEEKDAYS,
-    ZONE_NAME_HOURS,
-    Fields,
-    Flags,
-    Ints,
-    Texts,
-    flags_of,
-    layouts_of,
-    read_layout,
-    variants_of,
-)
+from schemas import time_layouts
+from schemas.time_layouts import Fields, Flags, Ints, Texts
 
 REASONS: Final[Mapping[str, str]] = {
     "missing_time": "Column {column} holds no time; export the call's start time.",
@@ -103,7 +92,7 @@ def read_times(
     seconds, is_read, is_absolute, is_own = _read_wall(cleaned, formats)
     codes = np.zeros(len(texts), dtype=np.int64)
     unread = np.flatnonzero(~is_read)
-    is_missing = flags_of(pc.match_substring_regex(cleaned.take(pa.array(unread)), pattern=_MISSING))
+    is_missing = time_layouts.flags_of(pc.match_substring_regex(cleaned.take(pa.array(unread)), pattern=_MISSING))
     codes[unread] = np.where(is_missing, _CODES["missing_time"], _CODES["unreadable_time"])
     in_range = (seconds >= _EARLIEST_SECOND) & (seconds <= _LATEST_SECOND)
     codes[is_read & ~in_range] = _CODES["impossible_year"]
@@ -209,13 +198,15 @@ def _read_wall(column: Texts, formats: tuple[str, ...]) -> tuple[Ints, Flags, Fl
     declared = (
         (layout, time_format != "iso8601" or place == 0)
         for place, time_format in enumerate(formats)
-        for layout in layouts_of(time_format)
+        for layout in time_layouts.layouts_of(time_format)
     )
-    for layout, is_format_own in chain(declared, ((each, False) for each in variants_of(formats))):
+    for layout, is_format_own in chain(declared, ((each, False) for each in time_layouts.variants_of(formats))):
         unread = np.flatnonzero(~is_read)
         if not len(unread):
             break
-        matched, fields = read_layout(layout, column if len(unread) == size else column.take(pa.array(unread)))
+        matched, fields = time_layouts.read_layout(
+            layout, column if len(unread) == size else column.take(pa.array(unread))
+        )
         rows = unread[matched]
         if not len(rows):
             continue
@@ -224,8 +215,8 @@ def _read_wall(column: Texts, formats: tuple[str, ...]) -> tuple[Ints, Flags, Fl
         seconds[rows], is_read[rows] = shown - offsets, fine & offset_fine
         is_own[rows] = is_format_own
         if "cut" in fields:
-            is_own[rows] &= flags_of(pc.equal(fields["cut"], ""))
-            is_own[rows] |= flags_of(pc.equal(fields["S"], ""))
+            is_own[rows] &= time_layouts.flags_of(pc.equal(fields["cut"], ""))
+            is_own[rows] |= time_layouts.flags_of(pc.equal(fields["S"], ""))
     return seconds, is_read, is_absolute, is_own
 
 
@@ -243,7 +234,9 @@ def _seconds(fields: Fields, size: int) -> tuple[Ints, Flags]:
         short = _ints(fields, "y", size)
         years = short + np.where(short >= 69, 1900, 2000)
     month_field = next((name for name in ("b", "B") if name in fields), "")
-    months = _word_places(fields[month_field], MONTHS) + 1 if month_field else _ints(fields, "m", size)
+    months = (
+        _word_places(fields[month_field], time_layouts.MONTHS) + 1 if month_field else _ints(fields, "m", size)
+    )
     fine = (months >= 1) & (months <= 12)
     serial = (years - 1970) * 12 + np.where(fine, months, 1) - 1
     first, last = int(serial.min()), int(serial.max())
@@ -252,7 +245,7 @@ def _seconds(fields: Fields, size: int) -> tuple[Ints, Flags]:
     days = month_starts + _ints(fields, "d", size) - 1
     fine &= (days >= month_starts) & (days < next_starts)
     for weekday_field in {"a", "A"} & fields.keys():
-        named = _word_places(fields[weekday_field], WEEKDAYS)
+        named = _word_places(fields[weekday_field], time_layouts.WEEKDAYS)
         fine &= (named == (days + 3) % 7) | (named < 0)
     if "H" in fields:
         hours = _ints(fields, "H", size)
@@ -260,7 +253,7 @@ def _seconds(fields: Fields, size: int) -> tuple[Ints, Flags]:
     else:
         on_the_face = _ints(fields, "I", size)
         fine &= (on_the_face >= 1) & (on_the_face <= 12)
-        is_afternoon = flags_of(pc.starts_with(fields["p"], "p", ignore_case=True))
+        is_afternoon = time_layouts.flags_of(pc.starts_with(fields["p"], "p", ignore_case=True))
         hours = on_the_face % 12 + np.where(is_afternoon, 12, 0)
     minutes, seconds = _ints(fields, "M", size), _ints(fields, "S", size)
     fine &= (minutes < 60) & (seconds < 60)
@@ -303,7 +296,7 @@ def _offsets(fields: Fields, size: int) -> tuple[Ints, Flags, Flags]:
             distance = int(digits[:2]) * 3600 + int(digits[2:]) * 60
             seconds.append(-distance if word[0] == "-" else distance)
         else:
-            seconds.append(ZONE_NAME_HOURS.get(word.upper(), 0) * 3600)
+            seconds.append(time_layouts.ZONE_NAME_HOURS.get(word.upper(), 0) * 3600)
     offsets = np.asarray(seconds, dtype=np.int64)[places]
     known = np.asarray([word != "" for word in words], dtype=np.bool_)[places]
     minutes_fine = np.asarray([word[-2:] < "60" or len(word) < 5 for word in words], dtype=np.bool_)[places]

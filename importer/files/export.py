@@ -18,14 +18,8 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from importer.errors import InputUnusableError, NoInputError
-from importer.files.json_objects import (
-    IsHeader,
-    LackingError,
-    is_json,
-    places_of_objects,
-    rows_of_cells,
-    rows_of_objects,
-)
+from importer.files import json_objects
+from importer.files.json_objects import IsHeader, LackingError
 from importer.files.packing import Packing, content_of, packing_of, usable_start
 from importer.files.remote import is_remote
 from importer.files.spooling import BLOCK_BYTES, LARGEST_BYTES, csv_blocks, most_unpacked, spooled
@@ -233,11 +227,11 @@ def open_tables(
                 tables = tuple(table_of(file, csv_blocks(rows), name) for name, rows in sheets)
             # One that begins with so many commas and line ends has nothing in it.
             yield tuple(each for each in tables if each.open().read(BLOCK_BYTES).strip(b",\n")) or tables[:1]
-        elif is_json(file.open):
+        elif json_objects.is_json(file.open):
             yield from _tables_of_objects(file, is_header)
         else:
             yield (file,)
-            apart = table_of(file, rows_of_cells(file.open))
+            apart = table_of(file, json_objects.rows_of_cells(file.open))
             if apart.open().read(1):
                 yield (replace(apart, first_line=1),)
 
@@ -248,12 +242,12 @@ def _tables_of_objects(file: ExportFile, is_header: IsHeader) -> Iterator[tuple[
     One that some objects lack gets that as its ``fault``, since calls of theirs may be missing.
     """
     found: list[ExportFile] = []
-    for places in places_of_objects(file.open, file.shown):
+    for places in json_objects.places_of_objects(file.open, file.shown):
         before = len(found)
         lacking: list[tuple[tuple[str, ...], LackingError]] = []
         for place in places:
             is_likely = is_header if found else bool
-            rows = rows_of_objects(file.open, file.shown, place, is_header=is_likely)
+            rows = json_objects.rows_of_objects(file.open, file.shown, place, is_header=is_likely)
             try:
                 found.append(table_of(file, rows))
             except LackingError as fault:
@@ -263,7 +257,7 @@ def _tables_of_objects(file: ExportFile, is_header: IsHeader) -> Iterator[tuple[
                     raise
         for way, error in lacking:
             if len(way) == 1 or len(found) > before:  # else the legs of some calls, say
-                rows = rows_of_objects(file.open, file.shown, way, may_lack=True, is_header=is_header)
+                rows = json_objects.rows_of_objects(file.open, file.shown, way, may_lack=True, is_header=is_header)
                 with suppress(InputUnusableError):
                     found.append(replace(table_of(file, rows), fault=error))
         yield tuple(found[before:])

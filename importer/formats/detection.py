@@ -10,34 +10,15 @@ from itertools import chain, islice, product, zip_longest
 from pathlib import Path
 
 from importer.errors import InputUnusableError
-from importer.files.export import (
-    ExportFile,
-    certain_encoding,
-    fallback_encoding,
-    first_undecodable,
-    open_tables,
-    readable,
-    table_of,
-)
+from importer.files import export
+from importer.files.export import ExportFile
 from importer.files.packing import sql_dump
 from importer.files.spooling import csv_blocks
 from importer.files.workbooks import EMPTY_COLUMNS
+from importer.formats import headers
 from importer.formats.cells import Dialect, plain_cell, without_point
 from importer.formats.dates import DateOrder, bare_time, column_layouts, written_back
 from importer.formats.detected import Detection
-from importer.formats.headers import (
-    TWO_LAYOUTS,
-    call_places,
-    cells_by_any_delimiter,
-    forbidden_in,
-    format_of_header,
-    has_columns,
-    header_positions,
-    require_clear,
-    require_sound,
-    title_key,
-    without_empty_tail,
-)
 from importer.formats.language import CdrFormat, LookAlike, Shape
 from importer.formats.resaved import with_rewritten
 from importer.formats.sample import (
@@ -88,12 +69,14 @@ def detect(
     cannot be read at all, InputUnusableError when it is damaged, empty, in no encoding that could be decided, one
     of the ``lookalikes``, of no format known here, or of more than one.
     """
-    with readable(path):
+    with export.readable(path):
         # The one sheet that a format knows, the first of those without rows if none has any. Where two have rows,
         # taking the first would leave out the calls of the other, night by night and in silence.
         found: list[tuple[ExportFile, Detection | None]] = []
         unknown: list[UnknownFormatError] = []
-        for tables in open_tables(path, settings.sheet, partial(format_of_header, shapes=(*formats, *lookalikes))):
+        for tables in export.open_tables(
+            path, settings.sheet, partial(headers.format_of_header, shapes=(*formats, *lookalikes))
+        ):
             for table in tables:
                 try:
                     found.append((table, _detect(table, formats, settings, lookalikes)))
@@ -152,7 +135,7 @@ def _detect(
         formats = [
             each.model_copy(update={"file": each.file.model_copy(update={"spill": None})}) for each in formats
         ]
-    encoding = certain_encoding(file, settings.encoding)
+    encoding = export.certain_encoding(file, settings.encoding)
     text, is_cut = sample_text(file, encoding or "latin-1")
     if not text and file.is_table and file.sheet is None:
         if settings.format is None:
@@ -160,7 +143,7 @@ def _detect(
                 f"{file.shown} is an empty list, so nothing says which system wrote it",
                 hint="Name its format, with --format or in the config file: then it is of a day without calls.",
             )
-        file = table_of(file, csv_blocks([[names[0] for names in formats[0].columns.values()]]))
+        file = export.table_of(file, csv_blocks([[names[0] for names in formats[0].columns.values()]]))
         text, is_cut = sample_text(file, "utf-8")
     _require_text(text, encoding, file.shown)
     header = tuple(next(csv.reader(text.lstrip("\ufeff").splitlines()[:1]), ()))
@@ -174,7 +157,7 @@ def _detect(
     if not matches:
         # A header of other letters, as Excel saves it in Russia. Else bytes that are no UTF-8 are Latin letters.
         named = {each for one in formats for each in one.file.encodings if encoding is None} - LATIN_ENCODINGS
-        for other in sorted(each for each in named if first_undecodable(file, each) is None):
+        for other in sorted(each for each in named if export.first_undecodable(file, each) is None):
             with suppress(UnknownFormatError):
                 return _detect(file, formats, replace(settings, encoding=other), lookalikes)
         raise _unfit(file, sample, formats, settings, lookalikes)
@@ -184,9 +167,9 @@ def _detect(
             hint="Say which one it is with --format NAME.",
         )
     cdr_format, (_, read_by) = matches[0]
-    encoding = encoding or fallback_encoding(file, cdr_format.file.encodings)
+    encoding = encoding or export.fallback_encoding(file, cdr_format.file.encodings)
     detection = read_by(file=file, format=cdr_format, encoding=encoding)
-    require_sound(sample, detection, formats)
+    headers.require_sound(sample, detection, formats)
     return with_rewritten(detection, settings.date_order)
 
 
@@ -234,32 +217,32 @@ def _delimiters(sample: Sample, cdr_format: Shape, settings: Settings) -> tuple[
 
 def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_share: float) -> Match | None:
     records = sample.records(dialect)
-    if not has_columns(sample.header_keys[dialect], cdr_format):
+    if not headers.has_columns(sample.header_keys[dialect], cdr_format):
         return None
     patterns = cdr_format.detect.patterns
     for index, (line, cells) in enumerate(records[:HEADER_RECORDS]):
-        positions = header_positions(cells, cdr_format)
+        positions = headers.header_positions(cells, cdr_format)
         if not positions:
             continue
-        if forbidden_in(cells, cdr_format):
+        if headers.forbidden_in(cells, cdr_format):
             return None
-        require_clear(cells, positions, cdr_format, sample.shown)
-        field_count = len(cells) if any(cells[-1:]) else len(without_empty_tail(cells))
+        headers.require_clear(cells, positions, cdr_format, sample.shown)
+        field_count = len(cells) if any(cells[-1:]) else len(headers.without_empty_tail(cells))
         for line_above, above in records[:index]:
-            if header_positions(cells_by_any_delimiter(above, dialect.delimiter), cdr_format):
+            if headers.header_positions(headers.cells_by_any_delimiter(above, dialect.delimiter), cdr_format):
                 raise InputUnusableError(
                     f"{sample.shown}: a header stands in line {line_above}, and again in line {line} with another "
                     "delimiter",
-                    hint=TWO_LAYOUTS,
+                    hint=headers.TWO_LAYOUTS,
                 )
-        needed = call_places(cdr_format, positions)
+        needed = headers.call_places(cdr_format, positions)
         for _, above in records[:index]:
             is_full = len(above) == field_count and 2 * sum(map(bool, above)) > field_count
             is_call = needed and all(re.search(r"\d", "".join(above[place : place + 1])) for place in needed)
             if (is_full or is_call) and _fitting([above], positions, patterns, cdr_format):
                 return None  # it is the header of another export, put behind this one
         rows = sample.rows(dialect, index + 1, field_count, positions.get(cdr_format.file.spill or ""))
-        rows = [row for row in rows if not header_positions(row, cdr_format, positions)]
+        rows = [row for row in rows if not headers.header_positions(row, cdr_format, positions)]
         fitting = len(_fitting(rows, positions, patterns, cdr_format))
         if fitting < least_share * len(rows):
             return None
@@ -273,14 +256,14 @@ def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
             field_count=field_count,
             sample=tuple(rows),
             last_line_above=line,
-            titles=frozenset(filter(None, (title_key(above) for _, above in records[:index]))),
+            titles=frozenset(filter(None, (headers.title_key(above) for _, above in records[:index]))),
         )
     return None
 
 
 def _match_layout(sample: Sample, cdr_format: Shape, dialect: Dialect, least_share: float) -> Match | None:
     found: list[Match] = []
-    if any(forbidden_in(cells, cdr_format) for _, cells in sample.records(dialect)[:HEADER_RECORDS]):
+    if any(headers.forbidden_in(cells, cdr_format) for _, cells in sample.records(dialect)[:HEADER_RECORDS]):
         return None
     for layout in cdr_format.layouts:
         count = len(layout.columns)
@@ -395,11 +378,13 @@ def _near(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[float, str]
         missing = [texts[0] for texts in cdr_format.columns.values() if keys.isdisjoint(map(column_key, texts))]
         if missing:
             difference = f"missing: {', '.join(missing)}"
-        elif forbidden := forbidden_in(cells, cdr_format):
+        elif forbidden := headers.forbidden_in(cells, cdr_format):
             difference = f"it has the column {forbidden[0]} of another system"
         else:
             rows = [row for _, row in records[index + 1 :]][:SAMPLE_ROWS]
-            unlike = _unlike(rows, header_positions(cells, cdr_format), cdr_format.detect.patterns, cdr_format)
+            unlike = _unlike(
+                rows, headers.header_positions(cells, cdr_format), cdr_format.detect.patterns, cdr_format
+            )
             difference = f"the cells look different in {', '.join(unlike) or 'some rows'}"
         yield 1 - len(missing) / len(cdr_format.columns), difference
     rows = [cells for _, cells in records[:SAMPLE_ROWS]]

@@ -8,21 +8,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from importer.formats.cells import (
-    APOSTROPHE,
-    FORCED,
-    INVISIBLE,
-    NO_BREAK_SPACES,
-    NO_DATE_TIME,
-    NO_ID,
-    NO_LONE_ID,
-    NO_TIME,
-    NULLS,
-    POINTED,
-    Quotes,
-    plain_cell,
-    ungrouped,
-)
+from importer.formats import cells
+from importer.formats.cells import Quotes
 from importer.formats.dates import written_back
 from importer.formats.detected import Detection
 from importer.formats.language import CdrFormat
@@ -56,23 +43,23 @@ def text_frame(records: Records, detection: Detection, left_out: Collection[int]
     frame = _parsed(text, width, [*positions.values(), *surplus], detection)
     if len(frame) != len(kept):
         raise AssertionError(f"pandas read {len(frame)} rows where {len(kept)} were scanned")
-    cells = {int(str(place)): arrow_of(column).combine_chunks() for place, column in frame.items()}
+    arrays = {int(str(place)): arrow_of(column).combine_chunks() for place, column in frame.items()}
     if detection.rewriting is not None:
         order, columns_of_times = detection.rewriting
         for name, layouts in columns_of_times.items():
             if name in positions:  # cell by cell, since only re-saved files need it
-                values = cells[positions[name]].to_pylist()
-                texts = [written_back(plain_cell(each), layouts, order) for each in values]
-                cells[positions[name]] = pa.array(texts, type=pa.large_string())
-    cells = dict(clean_columns(cells, text, detection.format.empty_words))
+                values = arrays[positions[name]].to_pylist()
+                texts = [written_back(cells.plain_cell(each), layouts, order) for each in values]
+                arrays[positions[name]] = pa.array(texts, type=pa.large_string())
+    arrays = dict(clean_columns(arrays, text, detection.format.empty_words))
     for name in detection.pointed:
-        cells[positions[name]] = pc.replace_substring_regex(cells[positions[name]], POINTED, r"\1")
+        arrays[positions[name]] = pc.replace_substring_regex(arrays[positions[name]], cells.POINTED, r"\1")
     for name in detection.grouped:
-        texts = [ungrouped(each) for each in cells[positions[name]].to_pylist()]
-        cells[positions[name]] = pa.array(texts, type=pa.large_string())
-    _empty_words_for_nothing(cells, positions, detection.format)
+        texts = [cells.ungrouped(each) for each in arrays[positions[name]].to_pylist()]
+        arrays[positions[name]] = pa.array(texts, type=pa.large_string())
+    _empty_words_for_nothing(arrays, positions, detection.format)
     index = pd.Index(kept)
-    cleaned = {place: text_series(column, index) for place, column in cells.items()}
+    cleaned = {place: text_series(column, index) for place, column in arrays.items()}
     lacking = pd.Series("", index=index, dtype="str")
     columns: dict[str | int, pd.Series] = {
         name: cleaned[positions[name]] if name in positions else lacking
@@ -83,7 +70,7 @@ def text_frame(records: Records, detection: Detection, left_out: Collection[int]
 
 
 def _empty_words_for_nothing(
-    cells: dict[int, pa.Array], positions: Mapping[str, int], cdr_format: CdrFormat
+    arrays: dict[int, pa.Array], positions: Mapping[str, int], cdr_format: CdrFormat
 ) -> None:
     """Empty the cells of words that programs write in place of nothing, in columns that may be empty.
 
@@ -91,18 +78,20 @@ def _empty_words_for_nothing(
     and those of an id that have more than nine letters begin with a dash or 0.
     """
     call, origins = cdr_format.call, cdr_format.origins
-    nothing = dict.fromkeys((*cdr_format.origins_of_ids(), *cdr_format.columns_tested_for_emptiness()), NO_ID)
+    nothing = dict.fromkeys(
+        (*cdr_format.origins_of_ids(), *cdr_format.columns_tested_for_emptiness()), cells.NO_ID
+    )
     lone = [*(names[0] for names in call.id if len(names) == 1), *filter(None, [call.zohouser])]
-    nothing |= {each: NO_LONE_ID for name in lone for each in origins(name)}
+    nothing |= {each: cells.NO_LONE_ID for name in lone for each in origins(name)}
     if call.answer_time:  # else it is attended
-        no_time = NO_DATE_TIME if len(cdr_format.time.columns) == 1 else NO_TIME
+        no_time = cells.NO_DATE_TIME if len(cdr_format.time.columns) == 1 else cells.NO_TIME
         nothing |= dict.fromkeys(origins(call.answer_time), no_time)
     for name, words in nothing.items():
         if name not in positions:
             continue
-        column = cells[positions[name]]
+        column = arrays[positions[name]]
         firsts, _, lengths = _edges(column)
-        if words in (NO_ID, NO_LONE_ID):
+        if words in (cells.NO_ID, cells.NO_LONE_ID):
             may_be = (firsts < ord("1")) | (firsts > 127) | ((firsts > ord("9")) & (lengths <= 9))
         else:
             may_be = ~np.asarray(pc.starts_with(column, "20").to_numpy(zero_copy_only=False), dtype=np.bool_)
@@ -110,7 +99,7 @@ def _empty_words_for_nothing(
         is_word = np.zeros(len(column), dtype=np.bool_)
         is_word[places] = pc.match_substring_regex(column.take(pa.array(places)), f"^(?:{words})$")
         if is_word.any():
-            cells[positions[name]] = pc.if_else(pa.array(is_word), "", column)
+            arrays[positions[name]] = pc.if_else(pa.array(is_word), "", column)
 
 
 def _parsed(text: bytes, width: int, wanted: list[int], detection: Detection) -> pd.DataFrame:
@@ -149,18 +138,18 @@ def clean_columns(
     cells shows that nothing is to be done.
     """
     has_marks = not text.isascii() and any(lead in text for lead in _LEADS)
-    nothing = pa.array([*empty_words, *NULLS], type=pa.large_string())
+    nothing = pa.array([*empty_words, *cells.NULLS], type=pa.large_string())
     longest = pc.max(pc.binary_length(nothing)).as_py()
     begins = np.isin(np.arange(256), [byte for word in nothing.to_pylist() for byte in word.encode()[:1]])
     for place, values in columns.items():
         if has_marks:
-            values = pc.replace_substring_regex(values, pattern=INVISIBLE.pattern, replacement="")
-            values = pc.replace_substring_regex(values, pattern=NO_BREAK_SPACES.pattern, replacement=" ")
+            values = pc.replace_substring_regex(values, pattern=cells.INVISIBLE.pattern, replacement="")
+            values = pc.replace_substring_regex(values, pattern=cells.NO_BREAK_SPACES.pattern, replacement=" ")
         firsts, lasts, lengths = _edges(values)
         if (_MAY_BE_SPACE[firsts] | _MAY_BE_SPACE[lasts]).any():
             values = pc.utf8_trim_whitespace(values)
             firsts, _, lengths = _edges(values)
-        for start, pattern in ((b"=", FORCED.pattern), (b"'", APOSTROPHE.pattern)):
+        for start, pattern in ((b"=", cells.FORCED.pattern), (b"'", cells.APOSTROPHE.pattern)):
             if (firsts == start[0]).any():
                 values = pc.replace_substring_regex(values, pattern=f"^(?:{pattern})$", replacement=r"\1")
                 values = pc.utf8_trim_whitespace(values)

@@ -8,17 +8,10 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from importer.errors import InputUnusableError
+from importer.formats import headers
 from importer.formats.catalogue import load_catalogue
 from importer.formats.cells import cell_reader, plain_cell
 from importer.formats.detected import Detection
-from importer.formats.headers import (
-    TWO_LAYOUTS,
-    call_places,
-    format_of_header,
-    header_positions,
-    title_key,
-    without_empty_tail,
-)
 from importer.formats.sample import TOTALS_BEGIN, column_key, is_printed, is_total
 from importer.reading.conditions import Flags, arrow_of, matches
 from importer.reading.scanning import QUOTE, SPACE, Records
@@ -46,7 +39,7 @@ class NoRows:
                 first, second = (text.encode() + b"  ")[:2]
                 self._suspect[[first | second << 8] if len(text) > 1 else first | np.arange(256) << 8] = True
         self._words = set(filter(None, map(column_key, names)))  # that a header may begin with
-        self._needed = call_places(spec, detection.positions)
+        self._needed = headers.call_places(spec, detection.positions)
 
     def among(self, records: Records) -> Flags:
         """Return for each record whether it is no row.
@@ -84,7 +77,7 @@ class NoRows:
             word = word.split(detection.dialect.delimiter.encode(), 1)[0]
             if word not in may_begin:  # whether a record of enough cells is looked at whole
                 text = word.decode("utf-8", "replace")
-                is_known = column_key(text) in self._words or title_key([text]) in detection.titles
+                is_known = column_key(text) in self._words or headers.title_key([text]) in detection.titles
                 may_begin[word] = text[:1] in ("-", "+", "=") or is_known or is_total([text])
             if end - start <= LONGEST_BYTES and (may_begin[word] or are_odd[index]):
                 found[index] = self._is_no_row(records.text[start:end].decode("utf-8"), int(records.lines[index]))
@@ -96,7 +89,7 @@ class NoRows:
         if is_printed(cells, detection.dialect.delimiter):
             return True
         glued = [column_key(cell) for cell in cells[detection.field_count :]]
-        again = header_positions(cells, detection.format, detection.positions)
+        again = headers.header_positions(cells, detection.format, detection.positions)
         if sum(key in self._words for key in glued) > max(len(detection.format.columns) - 2, 1):
             # The first file had no line end: this is its last row, and behind it the header again.
             is_same, is_no_row = glued == [column_key(cell) for cell in detection.header[1:]], False
@@ -104,20 +97,20 @@ class NoRows:
             used = [name for name in detection.format.used_columns() if name in {**again, **detection.positions}]
             if not detection.header:  # the other program may name some columns differently
                 used = [name for name in used if name in again]
-            width = len(without_empty_tail(detection.header)) or detection.field_count
-            is_as_wide = detection.open_end or len(without_empty_tail(cells)) == width
+            width = len(headers.without_empty_tail(detection.header)) or detection.field_count
+            is_as_wide = detection.open_end or len(headers.without_empty_tail(cells)) == width
             is_same = is_as_wide and all(again.get(name) == detection.positions.get(name) for name in used)
             is_no_row = True
         else:
             # Without time and number it could never be a call: nothing is lost with it.
-            is_word = is_total(cells) or (title_key(cells) in detection.titles)
+            is_word = is_total(cells) or (headers.title_key(cells) in detection.titles)
             needed = [cells[place] for place in self._needed if place < len(cells)]
             is_same, is_no_row = True, is_word and bool(self._needed) and not any(map(plain_cell, needed))
         if not is_same:
             raise InputUnusableError(
                 f"{detection.file.shown}: line {line}: a header stands here again, with other columns than the "
                 "first or with them in another order",
-                hint=TWO_LAYOUTS,
+                hint=headers.TWO_LAYOUTS,
             )
         return is_no_row
 
@@ -136,7 +129,8 @@ def require_one_system(frame: pd.DataFrame, records: Records, detection: Detecti
             if line == detection.last_line_above + 1 or re.search(r"\d", text):
                 continue
             cells, formats = next(cell_reader(io.StringIO(text), detection.dialect), []), load_catalogue().formats
-            if other := format_of_header(cells, formats.values()):
+            if other := headers.format_of_header(cells, formats.values()):
                 raise InputUnusableError(
-                    f"{detection.file.shown}: line {line}: the header of {other} stands here", hint=TWO_LAYOUTS
+                    f"{detection.file.shown}: line {line}: the header of {other} stands here",
+                    hint=headers.TWO_LAYOUTS,
                 )
