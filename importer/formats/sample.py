@@ -9,7 +9,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain
 from typing import Final, NamedTuple
@@ -63,6 +63,7 @@ _LIKE_A_VALUE = r"\d{3}|://|\d:\d|\A[\d.,+-]+\Z"
 Records = list[tuple[int, tuple[str, ...]]]
 
 
+@dataclass
 class Sample:
     """The first records of a file, split once for each way of writing them down.
 
@@ -72,41 +73,35 @@ class Sample:
     ``header_keys`` are those of all cells of the first `records`, one of which may be a header.
     """
 
-    def __init__(
-        self,
-        text: str,
-        first_line: int = 1,
-        left_out: int = 0,
-        *,
-        of_table: bool = False,
-        is_cut: bool = False,
-        shown: str = "",
-    ) -> None:
-        text = re.sub("(?<=[\r\n])\ufeff", "", text)  # of a file that was put behind another
-        first = SEPARATOR_LINE.match(text)
-        self.is_cut, self.shown = is_cut, shown
-        self.separator = first[1] if first else ""
-        self.text = text[first.end() :] if first else text
-        self._first_line = first_line
-        self._left_out = left_out
-        self._of_table = of_table
-        self._split: dict[Dialect, Records] = {}
-        self._quotings: dict[str, tuple[bool, bool, bool]] = {}
-        self.header_keys: dict[Dialect, frozenset[str]] = {}
+    text: str
+    first_line: int = 1
+    left_out: int = 0
+    of_table: bool = False
+    is_cut: bool = False
+    shown: str = ""
+    separator: str = ""
+    header_keys: dict[Dialect, frozenset[str]] = field(default_factory=dict)
+    _split: dict[Dialect, Records] = field(default_factory=dict)
+    _quotings: dict[str, tuple[bool, bool, bool]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.text = re.sub("(?<=[\r\n])\ufeff", "", self.text)  # of a file that was put behind another
+        if first := SEPARATOR_LINE.match(self.text):
+            self.separator, self.text = first[1], self.text[first.end() :]
 
     def records(self, dialect: Dialect) -> Records:
         """Return (line, cells) of the first records, without blank ones and what a database client prints."""
         if dialect in self._split:
             return self._split[dialect]
         records = self._split[dialect] = []
-        first_line = self._first_line + bool(self.separator)
+        first_line = self.first_line + bool(self.separator)
         for line, cells in numbered_records(io.StringIO(self.text, newline=""), dialect, first_line):
             # An over-long cell ends the sample; reading names its line.
             if cells is None or len(records) >= HEADER_RECORDS + SAMPLE_ROWS:
                 break
             if any(cells) and not is_printed(cells, dialect.delimiter):
-                found = tuple(cells[: len(cells) - self._left_out])
-                records.append((line, found if records or not self._of_table else _without_table(found)))
+                found = tuple(cells[: len(cells) - self.left_out])
+                records.append((line, found if records or not self.of_table else _without_table(found)))
         first = chain.from_iterable(cells for _, cells in records[:HEADER_RECORDS])
         self.header_keys[dialect] = frozenset(map(column_key, first))
         return records

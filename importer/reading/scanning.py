@@ -145,15 +145,9 @@ class Records:
 
     def select(self, wanted: slice | Flags) -> "Records":
         """Return the records that ``wanted`` picks."""
-        return Records(
-            self.text,
-            self.starts[wanted],
-            self.ends[wanted],
-            self.lines[wanted],
-            self.cells[wanted],
-            self.broken[wanted],
-            self.last_is_open and bool((self.starts[wanted][-1:] == self.starts[-1:]).all()),
-        )
+        starts, ends, lines, cells = (each[wanted] for each in (self.starts, self.ends, self.lines, self.cells))
+        is_open = self.last_is_open and bool((starts[-1:] == self.starts[-1:]).all())
+        return Records(self.text, starts, ends, lines, cells, self.broken[wanted], is_open)
 
 
 @dataclass(frozen=True, slots=True)
