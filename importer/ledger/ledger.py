@@ -120,10 +120,10 @@ class Ledger(LedgerWriter):
             # No request begins before its call, whatever a clock says that was set back since the call was staged:
             # `purge` would take what was just sent for old, and the next import would send it again.
             changed = connection.execute(
-                """UPDATE calls SET state = 'sending', attempts = attempts + 1, sent_run = ?2,
-                    sent_at = (SELECT max(?1, datetime(start_time, ?3)) FROM payloads WHERE seq = calls.seq)
-                    WHERE call_id = ?4 AND state = 'pending' AND (SELECT max(number) FROM runs) = ?2""",
-                (self._now(), self._run_number, f"-{AHEAD_SECONDS} seconds", call_id),
+                """UPDATE calls SET state = 'sending', attempts = attempts + 1, sent_run = ?,
+                    sent_at = (SELECT max(?, datetime(start_time, ?)) FROM payloads WHERE seq = calls.seq)
+                    WHERE call_id = ? AND state = 'pending' AND (SELECT max(number) FROM runs) = ?""",
+                (self._run_number, self._now(), f"-{AHEAD_SECONDS} seconds", call_id, self._run_number),
             )
             if not changed.rowcount and self._rows("SELECT max(number) FROM runs") != [(self._run_number,)]:
                 raise TryLaterError(

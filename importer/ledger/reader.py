@@ -157,10 +157,10 @@ class LedgerReader:
         A clock that was ahead noted moments after ``now``. Those of a run count only while no run has ended
         between it and ``moment``.
         """
-        query = """SELECT sent_at FROM calls WHERE sent_at >= ?1 AND (sent_at <= ?2
-            OR sent_run > (SELECT coalesce(max(number), 0) FROM runs WHERE finished_at < ?1))
-            ORDER BY sent_at DESC LIMIT ?3"""
-        return [row[0] for row in self._rows(query, (moment, now, most))]
+        query = """SELECT sent_at FROM calls WHERE sent_at >= ? AND (sent_at <= ?
+            OR sent_run > (SELECT coalesce(max(number), 0) FROM runs WHERE finished_at < ?))
+            ORDER BY sent_at DESC LIMIT ?"""
+        return [row[0] for row in self._rows(query, (moment, now, moment, most))]
 
     def held_until(self) -> str | None:
         """Return the time, as `Ledger.hold_until` was given it, before which nothing is to be sent."""

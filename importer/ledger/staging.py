@@ -148,8 +148,9 @@ class Staging:
         self._horizon = kept(self._connection, "horizon") or ""
         self._stale_before = later(self._horizon, AHEAD_SECONDS) if self._horizon else ""
         self._doubt_before = kept(self._connection, "doubt_before") or ""
-        query = "SELECT substr(key, length(?1) + 1), value FROM meta WHERE substr(key, 1, length(?1)) = ?1"
-        self._forgotten: dict[str, str] = dict(self._connection.execute(query, (FORGOTTEN,)))
+        # Not `?1`: Python 3.12.0 to 3.12.3 take it for a name, and warn of a sequence of values.
+        query = "SELECT substr(key, length(?) + 1), value FROM meta WHERE substr(key, 1, length(?)) = ?"
+        self._forgotten: dict[str, str] = dict(self._connection.execute(query, (FORGOTTEN,) * 3))
         spans = json.loads(kept(self._connection, "spans") or "[]")
         self._spans: dict[tuple[str, ...], tuple[str, str]] = {
             (*scheme,): (*span,) for scheme, span in spans if scheme

@@ -280,10 +280,8 @@ class Operator(World):
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             query = "UPDATE calls SET sent_at = ? WHERE call_id = ? AND sent_at != '' AND seq IS NULL"
             connection.executemany(query, [(LONG_AGO, call_id) for call_id in old])
-            query = (
-                "UPDATE runs SET started_at = ?1 WHERE number IN (SELECT sent_run FROM calls WHERE sent_at = ?1)"
-            )
-            connection.execute(query, (LONG_AGO,))
+            query = "UPDATE runs SET started_at = ? WHERE number IN (SELECT sent_run FROM calls WHERE sent_at = ?)"
+            connection.execute(query, (LONG_AGO, LONG_AGO))
             connection.commit()
         before, after = self.upkeep("ledger", "purge")
         gone = before.keys() - after.keys()
