@@ -7,8 +7,7 @@ survive; `true`, `false` and `null` become `true`, `false` and nothing; an objec
 for each of its keys (`data.answer`), but one that is little more than objects of the same keys, such as a call
 with its legs by name, gives a row for each; a list becomes its JSON text. Each row has the line number on which
 its object starts in the file; where several objects start on one line, they count on from there. Memory stays
-flat: an object is at most 16 MiB long, and none is kept. Objects in the cells of a CSV file are taken apart
-likewise.
+flat: an object is at most 16 MiB long, and none is kept. Objects in the cells of a CSV file are taken apart too.
 """
 
 import ast
@@ -83,8 +82,8 @@ def is_json(opened: Callable[[], BinaryIO]) -> bool:
 def places_of_objects(opened: Callable[[], BinaryIO], shown: str) -> Iterator[tuple[Place, ...]]:
     """Yield where the calls of a file may be, in the order to look there; ``opened`` opens the file.
 
-    Of a single object these are its lists and itself, then an object inside; of several these, then a list inside
-    of any, then an object inside. Only the columns distinguish an envelope around calls from one call with a list
+    Of a single object these are its lists and itself, then what is inside; of several these, then a list inside
+    of any, then what is inside it. Only the columns distinguish an envelope around calls from one call with a list
     of its legs. An answer without calls has an empty list, no word of a fault, and nothing that may be a telephone
     number.
     """
@@ -336,18 +335,19 @@ def _listed(text: "_Text", place: tuple[str, ...], may_lack: bool) -> Iterator[_
 def _lists(text: "_Text", inside: dict[Place, None], way: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Step over the object at the end of ``way`` and yield the way to each list of objects in it, also far inside.
 
-    The way to each object in the outer one, or in the first of a list, is added to ``inside``.
+    The ways to objects in the outer one, and to objects and lists in those of a list, are added to ``inside``.
     """
     for key in text.members():
         here = (*way, key)
         if text.begins_list() and (text.peek() == "{" or text.peek(behind=1) == "{"):
             yield here
             for number, _ in enumerate(text.listed()):
-                if number or text.peek() != "{":
+                if number >= FIRST_RECORDS or text.peek() != "{":
                     text.value()
                     continue
                 for inner in text.members():
-                    inside |= {(*here, inner): None} if text.peek() == "{" and len(inside) < MOST_LISTS else {}
+                    is_place = text.peek() == "{" or text.peek() + text.peek(behind=1) == "[{"
+                    inside |= {(*here, inner): None} if is_place and len(inside) < MOST_LISTS else {}
                     text.value()
         elif len(here) < LONGEST_WAY and text.peek() == "{":
             inside |= {here: None} if not way and len(inside) < MOST_LISTS else {}
