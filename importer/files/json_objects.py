@@ -59,6 +59,7 @@ EMPTY: Final = ("",)
 """The place of the calls of an answer that holds none."""
 
 _FAULT: Final = re.compile("(?i)err|fault|message")
+_BEFORE_TABLES: Final = ("header", "database")  # the types of the objects that phpMyAdmin writes before its tables
 _NUMBER: Final = re.compile(r"\+\d|\d{7}|\d{3}[-.) ]+\d{3}")
 
 _Item = tuple[int, dict[str, str], str | None]
@@ -316,18 +317,13 @@ def _objects(opened: Callable[[], BinaryIO], shown: str, place: Place, may_lack:
 def _listed(text: "_Text", place: tuple[str, ...], may_lack: bool) -> Iterator[_Item]:
     is_there = may_lack or place == EMPTY
     for key in text.members():
-        if key != place[0]:
-            text.value()
-        elif place[1:]:
+        if key == place[0] and (place[1:] or text.peek() != "n"):
             is_there = True
             for _ in text.listed() if text.begins_list() else (None,):
-                yield from _listed(text, place[1:], may_lack)
-        elif text.peek() == "n":
-            text.value()
+                yield from _listed(text, place[1:], may_lack) if place[1:] else text.item()
         else:
-            is_there = True
-            for _ in text.listed() if text.begins_list() else (None,):
-                yield from text.item()
+            value = text.value()
+            is_there |= key == "type" and value in _BEFORE_TABLES
     if not is_there:  # such as an answer of a fault among pages
         text.refuse(f"the key {place[0][:40]!r} is missing or null, which other objects have", LackingError)
 
