@@ -1,6 +1,7 @@
 """JSON as APIs and scripts write it, as rows: objects line by line, a list of them, or envelopes around such.
 
-A list is an array, or an object that has objects by their ids (`{"3300000701": {"callType": "1"}}`).
+A list is an array, or an object that has objects by their ids (`{"3300000701": {"callType": "1"}}`), or
+lists of them by days.
 pandas' `to_json` has the columns of a table, each by its row numbers (`{"callType": {"0": "1", "1": "0"}}`).
 The keys of all objects, in the order of their first use, are the header. Numbers stay text, so that long ids
 survive; `true`, `false` and `null` become `true`, `false` and nothing; an object inside an object gives a column
@@ -43,7 +44,8 @@ BROKEN_OFF = 16
 _BEGINNING: Final = re.compile(r"\ufeff?\s*(?:\[\s*(?:[\[{]|\](?!\s*[^\s\[{])|$)|\{\s*(?:[\"}]|$))")
 _SPACE: Final = re.compile(r"\s*")
 _BY_ID: Final = re.compile(
-    r'\{\s*"(?:|[0-9][0-9.-]*|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})"\s*:\s*\{'
+    r'\{\s*"(?:|[0-9][0-9.-]*|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})"\s*:\s*'
+    r"(?:\{|\[\s*[{\]])"
 )
 _LONGEST_BY_ID: Final = 1000
 _ROW_NUMBER: Final = re.compile("[0-9]{1,7}")
@@ -319,7 +321,7 @@ def _listed(text: "_Text", place: tuple[str, ...], may_lack: bool) -> Iterator[_
     for key in text.members():
         if key == place[0] and (place[1:] or text.peek() != "n"):
             is_there = True
-            for _ in text.listed() if text.begins_list() else (None,):
+            for _ in text.objects():
                 yield from _listed(text, place[1:], may_lack) if place[1:] else text.item()
         else:
             value = text.value()
@@ -399,7 +401,7 @@ class _Text:
         self.take(brackets[1])
 
     def begins_list(self) -> bool:
-        """Return whether a list comes next: an array, or objects by their ids."""
+        """Return whether a list comes next: an array, or objects by their ids, or lists by days."""
         if (first := self.peek()) != "{":
             return first == "["
         while len(self._buffer) - self._place < _LONGEST_BY_ID and self._read():
@@ -411,15 +413,17 @@ class _Text:
         yield from self.elements("[]") if self.peek() == "[" else (None for _ in self.members())
 
     def items(self) -> Iterator[None]:
-        """Step over the text: objects one after the other, or lists of them, which pages of an answer may be.
-
-        Such lists stand one after the other or in a list. The caller steps over each object.
-        """
+        """Step over the text: objects or lists of them, which pages of an answer may be, one after the other."""
         while self.peek():
             if self.begins_list() is not self.is_list:
                 self.refuse("something stands behind the end of the JSON text")
-            for _ in self.listed() if self.is_list else (None,):
-                yield from self.listed() if self.is_list and self.begins_list() else (None,)
+            yield from self.objects()
+
+    def objects(self) -> Iterator[None]:
+        """Step over an object, or a list of objects and lists of them; the caller steps over each object."""
+        is_list = self.begins_list()
+        for _ in self.listed() if is_list else (None,):
+            yield from self.listed() if is_list and self.begins_list() else (None,)
 
     def members(self) -> Iterator[str]:
         """Step over an object and yield its keys; the caller steps over the value of each."""
