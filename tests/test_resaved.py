@@ -465,6 +465,7 @@ def test_duration_in_a_key_as_a_part_of_a_day(tmp_path: Path) -> None:
     ("name", "changes"),
     [
         ("3cx-trunk/day.csv", {r",\+(\d{11}),": r",\1,"}),
+        ("avaya-ipo/day.csv", {r" (09:\d\d),": r" \1:00,"}),
         ("3cx-database/psql.csv", {UUID: lambda found: found[0].upper()}),
         ("kx-hts/day.csv", {r",00(44\d{10}),": r",\1,", ",(10[1-6]),": r",\1.0,"}),
         ("ringcentral-call-log/detailed.csv", {r'"?\b(\d:\d\d:\d\d)\b': r"0\1"}),
@@ -479,7 +480,7 @@ def test_duration_in_a_key_as_a_part_of_a_day(tmp_path: Path) -> None:
 def test_calls_known_by_what_another_program_makes_of_them(
     tmp_path: Path, name: str, changes: dict[str, str | Callable[[re.Match[str]], str]]
 ) -> None:
-    """Numbers lose plus or zeros, dates and hours a 0, durations get one, UUIDs large letters; also in one run."""
+    """Numbers lose plus or zeros, dates and hours a 0, moments get seconds, UUIDs capitals; in one run too."""
     original = text_of_calls(SAMPLES / name)
     if UUID not in changes:  # which would be reason enough to look for other spellings
         original = re.sub(UUID, lambda found: found[0].replace("-", ""), original)

@@ -36,6 +36,8 @@ _TO_PRINT = re.compile(r"(?:\+|0{0,2})([1-9][0-9]{0,4}?|)([0-9]{3})([0-9]{3})([0
 
 _CLOCK = "([0-9]{1,2})((?::[0-9]{2}){1,2})"
 _DATE = "(?:[A-Za-z]{3},? )?(?:[0-9]{1,4}/){2}[0-9]{2,4}"
+_FULL_MINUTE = r"(/[0-9]{1,4} [0-9]{1,2}:[0-9]{2}):00\b"
+"""A moment with the seconds that a workbook adds to one without."""
 _NEEDLESS = (
     r"\(([0-9]+)\) ([0-9]{3})-(?=[0-9]{4}\b)",
     r"(^u|[\x1f ])0{1,2}([1-9][0-9]{6}|[0-9]:[0-9]{2})",
@@ -152,6 +154,8 @@ def plain_keys(keys: pd.Series) -> pd.Series:
         keys = keys.mask(keys.str.contains(UUID, regex=True), keys.str.lower())
     if pc.any(pc.match_substring(arrow_of(keys), "+"), min_count=0).as_py():
         keys = keys.str.replace(PLUS, r"\1", regex=True)
+    if pc.any(pc.match_substring(arrow_of(keys), "/"), min_count=0).as_py():
+        keys = keys.str.replace(_FULL_MINUTE, r"\1", regex=True)
     without_id = keys.str.startswith("u")
     if without_id.any():
         bare = keys[without_id]
@@ -168,7 +172,8 @@ def other_keys(key: str, customer: str = "") -> list[str]:
     """Return the keys of a call without an id, or with one of several columns or a UUID, as others write them.
 
     Numbers begin with a plus, zeros or neither, days, months, hours and durations with a 0 or not. 21:14 is
-    9:14 PM, 0:00:25 is 12:00:25 AM, 101 is 101.0 or 101.00. The letters of a UUID are large or small ones.
+    9:14 PM, 0:00:25 is 12:00:25 AM, behind a date 9:14 is 9:14:00, 101 is 101.0 or 101.00. The letters of a UUID
+    are large or small ones.
     (212) 555-0142 is 2125550142, and with the country code of the ``customer``'s E.164 number 12125550142; these
     are (212) 555-0142 and (1212) 555-0142, as Excel prints them.
     """
@@ -209,12 +214,13 @@ def _spellings(part: str) -> Iterable[str]:
         return ()
     date, space, hour, rest, noon = found.groups(default="")
     dates = [re.sub(r"\b0?([0-9])\b", zero + r"\1", date) for zero in ("", "0")]
-    clocks = [""]
+    clocks = [] if hour else [""]
     if hour:
-        of_24 = _hour_of_24(hour, noon)
-        clocks = [f"{of_24}{rest}", f"{of_24:02}{rest}"]
+        of_24, is_minute = _hour_of_24(hour, noon), date and rest[3:] in ("", ":00")
         of_12 = (of_24 - 1) % 12 + 1
-        clocks += [f"{each}{rest} {'AP'[of_24 > 11]}M" for each in (of_12, f"{of_12:02}") if of_24 < 24]
+        for end in (rest[:3], f"{rest[:3]}:00") if is_minute else (rest,):
+            clocks += [f"{of_24}{end}", f"{of_24:02}{end}"]
+            clocks += [f"{each}{end} {'AP'[of_24 > 11]}M" for each in (of_12, f"{of_12:02}") if of_24 < 24]
     return [f"{day}{space}{clock}" for day, clock in product(dates, clocks)]
 
 
