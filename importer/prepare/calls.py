@@ -14,7 +14,7 @@ import pandas as pd
 from importer.prepare.agents import Agent
 from importer.prepare.groups import LINES_PER_FILE, NO_START, SKIPPED_FOR, Decision, Rank, Rows
 from importer.prepare.hints import call_hint
-from importer.prepare.keys import UUID, call_id_of, grouped_keys, other_keys, zeros_behind
+from importer.prepare.keys import MOST_LOST_ZEROS, UUID, call_id_of, grouped_keys, other_keys, zeros_behind
 from importer.prepare.plan import PreparePlan, Rules
 from importer.prepare.rows import STATE_OF
 from importer.reading.conditions import joined
@@ -25,8 +25,6 @@ from schemas.vocabulary import ATTENDED_SINCE, OTHER_CONTENT, WIRE_TIME_FORMAT, 
 
 FUTURE_SECONDS = 300
 """So far may the telephone system's clock be ahead of ours."""
-
-MOST_LOST_ZEROS = 4
 
 SPELT_AT_ONCE = 1_000
 """Of so many unknown calls the other ids are in memory at once: hundreds of each."""

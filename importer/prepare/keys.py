@@ -43,10 +43,12 @@ _NEEDLESS = (
     r"(^u|[\x1f ])0{1,2}([1-9][0-9]{6}|[0-9]:[0-9]{2})",
     r"(^u|\b)0([0-9]/)",
     r"((?:^u|\x1f)[0-9]{1,15})\.0{1,2}(\b)",
+    r"((?:^u|\x1f)[0-9]{9,10}\.[0-9]*[1-9])0+(\b)",
     r"(^u|\x1f)1([0-9]{10}\b)",
 )
 """Signs of a printed number, zeros, and the country code of North America; \\1 and \\2 stand beside them."""
 MOST_SPELLINGS = 600
+MOST_LOST_ZEROS = 4
 
 
 def call_keys(rows: pd.DataFrame, cdr_format: CdrFormat) -> tuple[pd.Series, pd.Series]:
@@ -172,8 +174,8 @@ def other_keys(key: str, customer: str = "") -> list[str]:
     """Return the keys of a call without an id, or with one of several columns or a UUID, as others write them.
 
     Numbers begin with a plus, zeros or neither, days, months, hours and durations with a 0 or not. 21:14 is
-    9:14 PM, 0:00:25 is 12:00:25 AM, behind a date 9:14 is 9:14:00, 101 is 101.0 or 101.00. The letters of a UUID
-    are large or small ones.
+    9:14 PM, 0:00:25 is 12:00:25 AM, behind a date 9:14 is 9:14:00, 101 is 101.0 or 101.00, 1772460847.50 may have
+    lost its zero. The letters of a UUID are large or small ones.
     (212) 555-0142 is 2125550142, and with the country code of the ``customer``'s E.164 number 12125550142; these
     are (212) 555-0142 and (1212) 555-0142, as Excel prints them.
     """
@@ -208,6 +210,8 @@ def _spellings(part: str) -> Iterable[str]:
         return part.lower(), part.upper()
     if found := re.fullmatch(r"(?:\+|0{0,2})([1-9][0-9]{6,14})(?:\.0)?", part):
         return [*(begin + found[1] for begin in ("", "+", "0", "00")), f"{found[1]}.0"]
+    if found := re.fullmatch(zeros_behind("[0-9]{9,10}"), part):
+        return [found[1] + "0" * count for count in range(MOST_LOST_ZEROS + 1)]
     if found := re.fullmatch(r"([0-9]{1,6})(?:\.0{1,2})?", part):
         return [found[1] + zeros for zeros in ("", ".0", ".00")]
     if not (found := re.fullmatch(f"({_DATE})?( ?)(?:{_CLOCK}(?: ([AP])M)?)?", part)):
