@@ -116,6 +116,7 @@ class Test(Table):
 
     any_of: Texts | None = None
     matches: Pattern | None = None
+    looks_like: Literal["number", "code"] | None = None
     empty: bool | None = None
     extension: bool | None = None
     maybe_extension: bool | None = None

@@ -37,6 +37,12 @@ _NOTHING = pd.Series([""], dtype=_TEXT)
 Flags = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.intp]
 
+LOOKS = {
+    "number": r"(?i)(tel|callto|sips?):[+(]*[0-9][0-9 ().-]{5,}.*|[0-9]{1,6}[pw]+[+0-9].*|[0-9]*x{2,}.*|##+|"
+    r"unknown|anonymous|private|restricted|withheld|unavailable|n/a",
+    "code": r"[*#][0-9*#]{0,8}|[A-Za-z].*",
+}
+"""A number written as an address, with a pause or hidden digits, or its absence in a word; a code or a name."""
 
 SPELT_EXTENSION = re.compile("[\"'\u201c-\u201e]?(\\d{1,7})(?:[.,]0{1,2})?[\"'\u201c-\u201e]?")
 """Extension 101 as pandas and Excel write it among numbers (101.0, 101,00), in quotes, or in other digits."""
@@ -250,6 +256,8 @@ class Conditions:
             holds &= _is_one_of(values, words)
         if test.matches is not None:
             holds &= matches(values, test.matches)
+        if test.looks_like is not None:
+            holds &= matches(values, LOOKS[test.looks_like])
         if test.empty is not None:
             holds &= (values == "").to_numpy(dtype=np.bool_) == test.empty
         if test.extension is not None:
