@@ -14,79 +14,10 @@ from urllib.parse import unquote
 import pandas as pd
 import phonenumbers
 
-from schemas import plans
+from schemas import hints, plans
 from schemas.plans import NumberReading, NumberRules
 
-REASONS: Final[Mapping[str, str]] = {
-    "missing_number": "Column {column} is empty; export the number of the party that was called.",
-    "withheld_number": (
-        "Column {column} holds {value}, which stands for a number that is not shown; "
-        "nothing can be notified for it."
-    ),
-    "masked_number": (
-        "Column {column} holds {value}, in which digits are hidden; "
-        "export the whole numbers (privacy settings of the telephone system)."
-    ),
-    "service_code": (
-        "Column {column} holds {value}, a code for the telephone system or the network without a whole number "
-        "behind it; have the system export the number that was called, and say with --country and "
-        "--outside-prefix how it is dialled."
-    ),
-    "letters_in_number": (
-        "Column {column} holds {value}, which has letters in it; "
-        "export the number instead of a name, or correct the format's column."
-    ),
-    "unusable_characters": (
-        "Column {column} holds {value}, which has characters that no number has; "
-        "write the number in international form, like +442071234567."
-    ),
-    "several_numbers": (
-        "Column {column} holds {value}, which is more than one number; keep the one that was called, "
-        "and say with --outside-prefix which digits in front are dialled for a line."
-    ),
-    "lost_decimal": (
-        "Column {column} holds {value}, which a spreadsheet has turned into a decimal or negative number; "
-        "export again and import the file without opening it in a spreadsheet."
-    ),
-    "scientific_notation": (
-        "Column {column} holds {value}: a spreadsheet has cut its last digits off; "
-        "export again and import the file without opening it in a spreadsheet."
-    ),
-    "short_number": (
-        "Column {column} holds {value}, which is an extension, an emergency number or a short code; "
-        "if it is a customer's number, write it in international form, like +442071234567."
-    ),
-    "keypad_word": (
-        "Column {column} holds {value}, which is a word like ANONYMOUS typed on a keypad; "
-        "if it is a customer's number, write it in international form with its country code."
-    ),
-    "no_country": (
-        "Column {column} holds {value}, a number without country code; "
-        "say with --country which country's national numbers the export holds."
-    ),
-    "no_area_code": (
-        "Column {column} holds {value}, which lacks its area code; "
-        "have the telephone system export numbers with area code."
-    ),
-    "no_trunk_prefix": (
-        "Column {column} holds {value}, which lacks the 0 (in some countries another prefix) that is dialled "
-        "before an area code: it may be a local number, or begin with digits dialled for a line; have the "
-        "telephone system export numbers as dialled or with + and country code, or give --outside-prefix."
-    ),
-    "impossible_number": (
-        "Column {column} holds {value}, which cannot be a number in any numbering plan; "
-        "check the digits, the country code, --country, --outside-prefix and the format's plain_digits."
-    ),
-    "invalid_number": (
-        "Column {column} holds {value}, which is no assigned number of the --country; check the digits and "
-        "--outside-prefix, or write it in international form, like +442071234567."
-    ),
-    "too_many_digits": (
-        "Column {column} holds {value}, which has more digits than its numbering plan allows; "
-        "check the digits, --country and --outside-prefix."
-    ),
-}
-"""Hint sentence of each reason, with ``{column}`` and ``{value}`` to fill in."""
+REASONS: Final[Mapping[str, str]] = hints("numbers")
 
 
 class NumberBook:

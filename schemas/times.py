@@ -20,37 +20,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas import time_layouts
+from schemas import hints, time_layouts
 from schemas.time_layouts import Fields, Flags, Ints, Texts
 
-REASONS: Final[Mapping[str, str]] = {
-    "missing_time": "Column {column} holds no time; export the call's start time.",
-    "unreadable_time": (
-        "Column {column} holds {value}, which none of the format's time layouts reads; "
-        "export times as yyyy-MM-dd HH:mm:ss or correct the format's layouts."
-    ),
-    "no_zone": (
-        "Column {column} holds {value} without a time zone; "
-        "say with --timezone which zone the telephone system's clock shows."
-    ),
-    "unknown_zone": (
-        "Column {column} holds {value}, and what the row names as its time zone is no place of the IANA "
-        "database like Europe/London: correct it in the export."
-    ),
-    "nonexistent_time": (
-        "Column {column} holds {value}, which the clock skips in spring in this time zone; "
-        "check --timezone, or export the time in UTC or with its offset."
-    ),
-    "ambiguous_time": (
-        "Column {column} holds {value}, which the clock shows twice in autumn in this time zone; "
-        "export the time in UTC or with its offset."
-    ),
-    "impossible_year": (
-        "Column {column} holds {value}, which lies before 2001 or after 2100; "
-        "check the telephone system's clock and the format's time layouts."
-    ),
-}
-"""Hint sentence of each reason, with ``{column}`` and ``{value}`` to fill in."""
+REASONS: Final[Mapping[str, str]] = hints("times")
 
 DOUBTFUL: Final = ("nonexistent_time", "ambiguous_time")
 """Reasons that evidence may settle."""

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.resources import files
 from itertools import islice, product
 from pathlib import Path
 from string import Template
@@ -52,49 +53,6 @@ _OF_DIGITS = {
 }
 """How it knows times of digits only: strptime also takes ids and telephone numbers for such."""
 
-_DRAFT = Template(f"""\
-# TODO read this draft line by line, above all the words under [[outcome]]; then delete this line.
-# Made by `cdr-importer formats new`. What a person must decide is marked by that word on its line; the format is
-# refused until none is left. schemas/formats/README.md says what can stand here. The comments quote words of
-# the export: take out what others must not read before you hand the file on.
-# Seen in $file: $seen.
-
-name = $name
-title = $name # product and version, as `cdr-importer formats` shows them
-certainty = "real"
-notes = [] # what the export cannot tell, for whoever reads `detect`
-
-[file]
-delimiters = $delimiters
-encodings = {json.dumps(FALLBACK_ENCODINGS)}
-$columns
-
-# Which way a call went: {", ".join(Direction)}.
-# The first rule that holds decides; a row for which none holds is rejected. An export of outgoing calls only needs
-# one rule: when = {{ column = {{ empty = false }} }}, with a column that is filled in every row.
-$directions
-
-# What became of a call, by the first rule that holds:
-# {", ".join(Verdict)}.
-# A word that nothing knows makes a rejected row.
-$outcomes
-
-# When the call started. Local times need --timezone; write zone = "UTC" or another IANA name if the system always
-# writes that, zone = "value" if each time carries its offset.
-[time]
-columns = ["TODO"] # TODO which column, or which two (date and clock)?
-formats = ["TODO"] # TODO as above, of two columns joined by a space: "%d.%m.%Y %H:%M:%S"; else "iso8601", "epoch"
-
-[numbers]
-plain_digits = "TODO" # TODO digits without + are "national" (of --country) or "international" numbers?
-
-# Which columns make the call. Rows with one id are one call; without an id the columns of unique_by make it.
-[call]
-id = ["TODO"] # TODO which column has the system's own id of the call? Without one delete this line
-unique_by = ["TODO"] # TODO which columns, such as agent, customer and start?
-customer = "TODO" # TODO which column has the number that was called?
-agent = ["TODO"] # TODO which column names who called?
-""")
 
 _OPEN_DIRECTION = """\
 [[direction]]
@@ -192,11 +150,14 @@ class Draft:
                 if "0" in look and count >= MOST_OF * alike.total() and is_filled:
                     pattern = re.escape(look).replace("0", r"\d+").replace(r"\ ", " ")
                     shown.append(f"{each.name} = {toml_text(pattern)}")
-        text = _DRAFT.substitute(
+        text = Template(files("schemas").joinpath("draft.template").read_text("utf-8")).substitute(
             file=toml_text(self.file),
             seen=self.seen,
             name=toml_text(name),
             delimiters=toml_text(self.delimiters),
+            encodings=toml_text(FALLBACK_ENCODINGS),
+            words_of_direction=", ".join(Direction),
+            words_of_outcome=", ".join(Verdict),
             columns="\n".join(shown),
             directions=settled.get("[[direction]]", _OPEN_DIRECTION),
             outcomes=settled.get("[[outcome]]") or "\n\n".join(_outcomes(columns, causes)),

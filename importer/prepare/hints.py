@@ -7,6 +7,7 @@ from itertools import product
 
 import pandas as pd
 
+import schemas
 from importer.formats.language import OutcomeRule
 from importer.prepare.plan import Rules
 from schemas import numbers, times
@@ -99,26 +100,7 @@ def add_faults(rows: pd.DataFrame, faults: pd.Series, texts: pd.Series, rules: R
         rows.loc[faults.index, "call.hint"] = value_hints(faults, texts, rows, rules, name)
 
 
-_SENTENCES = {
-    **numbers.REASONS,
-    **times.REASONS,
-    "cut_id": (
-        "Column {column} holds {value}: a program took this id for a number, and several calls may share what is "
-        "left of it; export again and import the file as the telephone system wrote it (pandas: dtype=str)."
-    ),
-    "end_before_start": (
-        "Column {column} holds {value}, which is before the call's start: one of the two is wrong, or their "
-        "columns are exchanged; export again, or correct the row."
-    ),
-    "unreadable_duration": (
-        "Column {column} holds {value}: a program wrote this duration anew, and without it nobody knows whether "
-        "the call was answered, or how long it rang; export again and import the file as the system wrote it."
-    ),
-    "decimal_comma": (
-        "Column {column} holds {value}: a spreadsheet took this id for a number and wrote its point as a comma, "
-        "without a 0 at the end; export again and import the file without opening it in a spreadsheet."
-    ),
-}
+_SENTENCES = {**numbers.REASONS, **times.REASONS, **schemas.hints("others")}
 
 
 def missing_status_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
