@@ -8,11 +8,10 @@ from functools import cache
 
 
 @cache
-def hints(kind: str) -> Mapping[str, str]:
-    """Return the sentences of a table of `hints.toml` by reason, with ``{column}`` and ``{value}`` to fill in."""
-    from importlib.resources import files  # what only asks for words does without
+def data(name: str) -> Mapping[str, Mapping[str, str]]:
+    """Return the tables of a TOML file of this folder: `hints`, by reason, or `words`."""
+    from importlib.resources import files  # what only asks for the closed sets of words does without
 
     import tomli
 
-    table: dict[str, str] = tomli.loads(files("schemas").joinpath("hints.toml").read_text("utf-8"))[kind]
-    return table
+    return tomli.loads(files("schemas").joinpath(f"{name}.toml").read_text("utf-8"))

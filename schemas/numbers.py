@@ -14,10 +14,10 @@ from urllib.parse import unquote
 import pandas as pd
 import phonenumbers
 
-from schemas import hints, plans
+from schemas import data, plans
 from schemas.plans import NumberReading, NumberRules
 
-REASONS: Final[Mapping[str, str]] = hints("numbers")
+REASONS: Final[Mapping[str, str]] = data("hints")["numbers"]
 
 
 class NumberBook:
@@ -58,13 +58,13 @@ def _reading(text: str, rules: NumberRules) -> NumberReading:
         return plans.unusable("unusable_characters")
     content = _content(_ascii_spelling(text))
     is_blank = not (any(map(str.isalnum, content)) or _MASK.search(content) or _UNREADABLE in content)
-    if is_blank or content.casefold() in _MISSING:
+    if is_blank or content.casefold() in _WORDS["missing"]:
         return plans.unusable("missing_number")
     words = [word for word in re.split(r"[\s_.,:/<>()\[\]\"']+", content.casefold()) if word]
-    others = {word for word in words if word not in _NOUNS}
-    if others and others <= _WITHHELD:
+    others = {word for word in words if word not in _WORDS["nouns"]}
+    if others and others <= _WORDS["withheld"]:
         return plans.unusable("withheld_number")
-    return plans.unusable("masked_number") if others and others <= _REDACTED else _dialled(content, rules)
+    return plans.unusable("masked_number") if others and others <= _WORDS["redacted"] else _dialled(content, rules)
 
 
 # --- What is dialled beside the number ---------------------------------------------------------------------
@@ -231,36 +231,7 @@ def _content(text: str) -> str:
 
 # --- Words -----------------------------------------------------------------------------------------------
 
-_MISSING: Final = frozenset(
-    {"null", "(null)", "\\n", "none", "nil", "nan", "na", "n/a", "#n/a", "n.a.", "undefined", "empty"}
-)
-_NOUN_WORDS: Final = """
-    number numbers caller callers callerid id cid call name user party phone telephone
-    nummer rufnummer telefonnummer anrufer teilnehmer
-    numéro appelant appel número numero llamante chamante chiamante
-    numer číslo szám numara nummeret номер абонент
-"""
-# Asterisk writes s for the start extension; -1 and -2 stand for no number in some exports.
-_WITHHELD_WORDS: Final = """
-    anonymous anon withheld private restricted unknown unavailable blocked hidden secret unlisted unidentified
-    suppressed no not without available s -1 -2
-    anonym unbekannt unbekannte unbekannter unterdrückt unterdrückte unterdrueckt privat verborgen geheim gesperrt
-    nicht verfügbar verfuegbar keine ohne
-    anonyme inconnu inconnue masqué masque privé prive caché secret secrète indisponible non sans
-    anónimo anonimo desconocido desconocida privado privada oculto oculta restringido restringida confidencial
-    disponible sin desconhecido indisponível sem
-    sconosciuto sconosciuta privato privata nascosto riservato disponibile senza
-    anoniem onbekend onbekende afgeschermd geen niet beschikbaar
-    okänd okänt skyddat hemligt dolt ukjent ukendt skjult hemmelig hemmeligt anonymt tuntematon salainen
-    nieznany zastrzeżony prywatny anonimowy ukryty neznámé neznámý skryté skrytý
-    ismeretlen rejtett privát bilinmeyen gizli özel necunoscut ascuns
-    неизвестный неизвестно неизвестен скрытый скрыт анонимный аноним невідомий прихований
-    άγνωστος απόρρητο חסוי مجهول خاص
-    非通知 非通知設定 表示圏外 公衆電話 匿名 未知 未知号码 隐藏 隱藏 私人号码 不明 발신번호표시제한
-"""
-_NOUNS: Final = frozenset(_NOUN_WORDS.split())
-_WITHHELD: Final = frozenset(_WITHHELD_WORDS.split())
-_REDACTED: Final = frozenset({"redacted", "masked", "obfuscated"})
+_WORDS: Final = {name: frozenset(words.split()) for name, words in data("words")["numbers"].items()}
 
 # --- Shape -----------------------------------------------------------------------------------------------
 

@@ -20,10 +20,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas import hints, time_layouts
+from schemas import data, time_layouts
 from schemas.time_layouts import Fields, Flags, Ints, Texts
 
-REASONS: Final[Mapping[str, str]] = hints("times")
+REASONS: Final[Mapping[str, str]] = data("hints")["times"]
 
 DOUBTFUL: Final = ("nonexistent_time", "ambiguous_time")
 """Reasons that evidence may settle."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from schemas import data
+
 
 class Quotes(StrEnum):
     """How the export quotes: inner quotes doubled (RFC 4180), left bare inside quoted cells, or no quoting.
@@ -139,16 +141,7 @@ def caseless(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-TRUTH: Final = {
-    word: frozenset(map(caseless, words.split()))
-    for word, words in {
-        "true": """true t yes y 1 ja oui si sí sim да wahr vrai verdadero verdadeiro vero waar prawda pravda sant
-            sand sann tosi igaz doğru αληθης adevărat истина істина""",
-        "false": """false f no n 0 nein non nee não нет falsch faux falso onwaar fałsz nepravda falskt falsk usann
-            epätosi hamis yanliş ψευδης fals ложь хибність""",
-    }.items()
-}
-"""What programs write for true and false: databases `t` and `1`, spreadsheets the words of their own language."""
+TRUTH: Final = {word: frozenset(map(caseless, words.split())) for word, words in data("words")["truth"].items()}
 
 
 GROUPED: Final = re.compile(

@@ -7,10 +7,9 @@ from itertools import product
 
 import pandas as pd
 
-import schemas
 from importer.formats.language import OutcomeRule
 from importer.prepare.plan import Rules
-from schemas import numbers, times
+from schemas import data, numbers, times
 from schemas.call import DAMAGED_USER
 from schemas.vocabulary import Role, Verdict
 
@@ -100,7 +99,7 @@ def add_faults(rows: pd.DataFrame, faults: pd.Series, texts: pd.Series, rules: R
         rows.loc[faults.index, "call.hint"] = value_hints(faults, texts, rows, rules, name)
 
 
-_SENTENCES = {**numbers.REASONS, **times.REASONS, **schemas.hints("others")}
+_SENTENCES = {**numbers.REASONS, **times.REASONS, **data("hints")["others"]}
 
 
 def missing_status_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
