@@ -19,6 +19,7 @@ from importer.prepare.plan import PreparePlan, Rules
 from importer.prepare.rows import STATE_OF
 from importer.reading.conditions import joined
 from importer.records import Call, Place, ResultRow
+from schemas import data
 from schemas.call import call_schema, judged, numbers_only
 from schemas.times import wire_text
 from schemas.vocabulary import ATTENDED_SINCE, OTHER_CONTENT, WIRE_TIME_FORMAT, Outcome, State
@@ -229,9 +230,9 @@ class CallMaker:
             return of_row(Outcome.SKIPPED, reason=SKIPPED_FOR[Decision(row.decision)])
         of_row = partial(of_row, customer_number=row.customer, content=row.content)
         if row.decision in _BESIDE:
-            outcome, reason, text = _BESIDE[Decision(row.decision)]
-            if row.decision == Decision.CONFLICT and other == place:
-                text = "Another row of this input has the same id and says something else: keep the right one."
+            outcome, reason = _BESIDE[Decision(row.decision)]
+            is_first = row.decision == Decision.CONFLICT and other == place
+            text = data("hints")["calls"]["same_id_in_input" if is_first else reason]
             call_id = call_id_of(self._plan.site, row.source_id, row.key)
             hint = text.format(file=other.file, line=other.line)
             return of_row(outcome, call_id=call_id, reason=reason, hint=hint)
@@ -241,23 +242,10 @@ class CallMaker:
 
 
 _BESIDE = {
-    Decision.DUPLICATE: (Outcome.DUPLICATE, "same_row", "The same row stands in {file}, line {line}."),
-    Decision.CONFLICT: (
-        Outcome.CONFLICT,
-        OTHER_CONTENT,
-        "{file}, line {line}, has the same id and says something else: keep the right one of the rows.",
-    ),
-    Decision.UNCLEAR_CALL: (
-        Outcome.REJECTED,
-        "unclear_call",
-        "{file}, line {line}, is a row of the same call and could not be used: mend that row, then import both.",
-    ),
-    Decision.SHARED_ID: (
-        Outcome.REJECTED,
-        "shared_id",
-        "Rows of other calls have the same id, so a program has cut it, or the telephone system used it again: "
-        "they cannot be told apart. Export again and import the file as the telephone system wrote it.",
-    ),
+    Decision.DUPLICATE: (Outcome.DUPLICATE, "same_row"),
+    Decision.CONFLICT: (Outcome.CONFLICT, OTHER_CONTENT),
+    Decision.UNCLEAR_CALL: (Outcome.REJECTED, "unclear_call"),
+    Decision.SHARED_ID: (Outcome.REJECTED, "shared_id"),
 }
 
 

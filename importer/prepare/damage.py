@@ -12,6 +12,7 @@ from importer.prepare.hints import add_faults
 from importer.prepare.keys import PART_OF_A_DAY, cuts, has_id_without
 from importer.prepare.plan import Rules
 from importer.reading.conditions import Flags, arrow_of, matches, seconds_of
+from schemas import data
 
 _NEITHER_TIME = "[^0-9]+|[^0-9]*[0-9]{1,3}(?:[.,]0+)?[^0-9]*"
 """What is no time, in a cell that reading has emptied of all that stands for none."""
@@ -83,8 +84,6 @@ def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
     lost = is_short & ~has_id & ~np.asarray(has_seconds, dtype=np.bool_) & (rows["call.problem"] == "").to_numpy()
     lost[lost] = [not is_own(text, without) for text in starts[lost].tolist()]
     rows.loc[lost, "call.problem"] = "lost_seconds"
-    rows.loc[lost, "call.hint"] = (
-        f"Column {rules.shown(time.columns)[0]} has lost its seconds in a spreadsheet program, and without an id "
-        "they tell this call from others: it could be notified twice. Export again and import the file without "
-        "opening it there."
+    rows.loc[lost, "call.hint"] = data("hints")["others"]["lost_seconds"].format(
+        column=rules.shown(time.columns)[0]
     )

@@ -45,10 +45,10 @@ def direction_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
     # Where the export does not name the far end its columns tell more.
     names_trunks = any(rule.value is Role.TRUNK for rule in cdr_format.endpoint)
     names = [*dict.fromkeys(rule.of for rule in cdr_format.endpoint if not rule.of.startswith("dialled"))]
-    for (role, doubt), name in product(_DOUBTS.items(), names if names_trunks else ()):
+    for (role, doubt), name in product(data("hints")["roles"].items(), names if names_trunks else ()):
         roles = rules.extensions.roles_of(rows[name])
         for place, (text, each) in enumerate(zip(rows[name], roles, strict=True)):
-            if text and each is role and not doubts[place]:
+            if text and each == role and not doubts[place]:
                 doubts[place] = f"{quoted(text)} {doubt}"
     hints = []
     known = rows.reindex(columns=there, fill_value="")  # without those that neither the file nor the format has
@@ -61,18 +61,6 @@ def direction_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
         what = what if filled else f"{subject(shown, 'is', 'are')} empty: nothing tells"
         hints.append(f"{what} whether the call went out or came in. {todo}")
     return hints
-
-
-_DOUBTS = {
-    Role.CONTRADICTED: (
-        "calls and rings as a telephone and takes calls to or from the outside as a trunk, all in this file: say "
-        "which it is with --extensions or --trunks."
-    ),
-    Role.UNPROVED: (
-        "may be a telephone of yours or a trunk: nothing in this file proves it. Say which with --extensions or "
-        "--trunks, or list the telephone in the agents file (--agents)."
-    ),
-}
 
 
 def value_hints(faults: pd.Series, texts: pd.Series, rows: pd.DataFrame, rules: Rules, name: str) -> list[str]:
@@ -155,10 +143,8 @@ def call_hint(reason: str, row: Sequence[str], rules: Rules) -> str:
     agents, start_text, voiceuri, zohouser, hint = row
     call = rules.format.call
     if reason == "future_time":
-        return (
-            f"{subject(rules.shown(rules.format.time.columns))}: the call would start at {start_text} GMT, which "
-            "is not possible: check --timezone, and the clocks of the telephone system and this machine."
-        )
+        starts = subject(rules.shown(rules.format.time.columns))
+        return data("hints")["calls"][reason].format(columns=starts, start=start_text)
     if reason == "no_agent_number":
         columns = rules.shown(call.agent)
         named = [quoted(name) for name in dict.fromkeys(agents.split("\x1f")) if name]
@@ -171,10 +157,7 @@ def call_hint(reason: str, row: Sequence[str], rules: Rules) -> str:
         )
     if reason == "invalid_voiceuri":
         shown = rules.shown((call.voiceuri or "",))[0]
-        return (
-            f"Column {shown} holds {quoted(voiceuri)}, which is not an absolute http(s) URL: correct it or "
-            "leave it empty."
-        )
+        return data("hints")["calls"][reason].format(column=shown, value=quoted(voiceuri))
     if reason != "invalid_zohouser":
         return hint
     where = "column zohouser of the agents file or --default-zohouser"

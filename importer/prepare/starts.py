@@ -14,7 +14,7 @@ from importer.prepare.keys import has_id_without
 from importer.prepare.plan import Rules
 from importer.prepare.zones import ZoneEvidence
 from importer.reading.conditions import Conditions
-from schemas import times, zones
+from schemas import data, times, zones
 from schemas.call import judged, start_schema
 from schemas.time_layouts import SPECIAL_FORMATS, WITH_FRACTION, WITH_OFFSET
 
@@ -141,10 +141,7 @@ def _require_zone(rows: pd.DataFrame, some: pd.DataFrame, rules: Rules) -> None:
     keyed = some.index[is_keyed]
     rows.loc[keyed, "call.problem"] = "no_zone"
     column = rules.shown(rules.format.time.columns)[0]
-    rows.loc[keyed, "call.hint"] = (
-        f"Column {column} has an offset, but without an id the call is known by the local time that its telephone "
-        "system showed, and could be notified twice: name the zone of that system with --timezone."
-    )
+    rows.loc[keyed, "call.hint"] = data("hints")["others"]["offset_without_id"].format(column=column)
 
 
 def read_local_times(texts: pd.Series, rows: pd.DataFrame, rules: Rules) -> pd.DataFrame:

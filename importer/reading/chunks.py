@@ -20,6 +20,7 @@ from importer.reading.columns import text_frame
 from importer.reading.conditions import Conditions, Extensions, seconds_of
 from importer.reading.no_rows import NoRows, require_one_system
 from importer.reading.scanning import BLOCK_BYTES, Ints, Records, record_blocks, scan, unclosed
+from schemas import data
 from schemas.vocabulary import UNFINISHED_ROW
 
 CHUNK_ROWS = 100_000
@@ -45,6 +46,8 @@ DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\Z")
 
 CONTROLS = (b"\0", b"\x1f")
 """Bytes that no cell may hold: NUL, and the unit separator by which cells are joined further on."""
+
+HINTS = data("hints")["records"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +200,7 @@ def _unfinished(records: Records, latest: Sequence[bytes], detection: Detection)
     if is_alone or any(line.count(dialect.delimiter.encode()) + 1 >= width for line in behind):
         raise unclosed(detection.file.shown, int(records.lines[-1]))
     if records.broken[-1] or records.cells[-1] < width:
-        return (
-            "The file ends in the middle of this row: it was read while it was written, or was cut off. The next "
-            "import of the whole file takes it."
-        )
+        return HINTS["cut_row"]
     names = {*spec.time.columns, *call.agent, *call.unique_by, *(name for each in call.id for name in each)}
     evidence = [spec.time.evidence.column] if spec.time.evidence else []
     names.update(filter(None, (call.customer, call.zohouser, *evidence)))
@@ -215,11 +215,7 @@ def _unfinished(records: Records, latest: Sequence[bytes], detection: Detection)
     is_long = len(cell) >= LONG_CELL or len(others) >= MANY_ROWS
     if (others and len(ends) == 1 and "" not in ends) or (is_long and {*map(len, others)} <= {len(cell)}):
         return ""
-    return (
-        "The file ends in the last cell of this row, without a line end, and nothing tells whether "
-        f'"{cell[:80]}" is all of it. If the file is whole, add a line end and import it again; else the '
-        "next import of the whole file takes the row."
-    )
+    return HINTS["cut_cell"].format(cell=cell[:80])
 
 
 def _chunk(records: Records, detection: Detection, unfinished: str) -> Chunk:
@@ -230,19 +226,11 @@ def _chunk(records: Records, detection: Detection, unfinished: str) -> Chunk:
     require_one_system(frame, records, detection)
     surplus = [column for column in frame.columns if isinstance(column, int)]
     for index in frame.index[(frame[surplus] != "").any(axis=1)] if surplus else ():
-        hint = (
-            "Something stands between or behind the columns of the format: this line is laid out in another way."
-            if detection.dialect.spans
-            else f"The row has {records.cells[index]} cells, the format has {detection.field_count}: "
-            "look for a delimiter inside a cell that is not quoted."
-        )
+        hint = HINTS["surplus_text" if detection.dialect.spans else "surplus_cells"]
+        hint = hint.format(cells=records.cells[index], width=detection.field_count)
         wrong[int(index)] = "wrong_cell_count", hint
     for index in _torn_apart(frame, records, detection):
-        hint = (
-            "The row has empty cells behind the last column, and others may hold what belongs elsewhere: look for "
-            "a delimiter inside a cell that is not quoted."
-        )
-        wrong.setdefault(index, ("wrong_cell_count", hint))
+        wrong.setdefault(index, ("wrong_cell_count", HINTS["moved_cells"]))
     frame = frame.loc[[index not in wrong for index in frame.index]] if wrong else frame
     frame = frame.drop(columns=surplus)
     frame["call.line"] = records.lines[frame.index.to_numpy()]
@@ -315,18 +303,8 @@ def _misshapen(records: Records, detection: Detection, fewest_cells: int) -> dic
         owner, at = owner[inside], at[inside]
         has_control[owner[at >= records.starts[owner]]] = True
     found: dict[int, tuple[str, str]] = {}
+    faults = {"control_character": has_control, "over_long_row": is_long, "broken_quotes": records.broken}
     for index in np.flatnonzero(unusable | has_control).tolist():
-        if has_control[index]:
-            hint = "The row holds a control character (NUL or unit separator): export it again."
-            found[index] = "control_character", hint
-        elif is_long[index]:
-            found[index] = "over_long_row", "The row is longer than 128 KiB: it cannot be a call record."
-        elif records.broken[index]:
-            found[index] = "broken_quotes", "The quotes of this line cannot be paired: mend the line."
-        else:
-            found[index] = (
-                "wrong_cell_count",
-                f"The row has {records.cells[index]} cells, the format has {detection.field_count}: "
-                "look for a missing or surplus delimiter or quote in this line.",
-            )
+        reason = next((each for each, flags in faults.items() if flags[index]), "wrong_cell_count")
+        found[index] = reason, HINTS[reason].format(cells=records.cells[index], width=detection.field_count)
     return found
