@@ -275,17 +275,13 @@ def _cells_of(row: dict[str, Any]) -> dict[str, str]:
         for column, cell in inner.items():
             if column in cells:
                 raise ValueError(f"an object has the key {column[:40]!r} twice")
-            cells[str(column)] = _text_of(cell)
+            text = cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False, default=str)
+            cells[str(column)] = "" if cell is None else text
     # Airbyte writes what an object holds once more beside it: `properties_hs_timestamp`.
     copied = [name for name in cells if "." in name and cells.get(name.replace(".", "_")) == cells[name]]
     for name in copied:
         del cells[name]
     return cells
-
-
-def _text_of(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return "" if value is None else text
 
 
 def _rows_in(found: dict[str, Any]) -> Iterator[dict[str, Any]]:

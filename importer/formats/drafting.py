@@ -189,13 +189,6 @@ def _layouts(whole: list[str]) -> tuple[str, ...]:
     return ("iso8601",) if is_iso else (*best,)
 
 
-def _column_name(title: str) -> str:
-    """Return what a format calls a column, "" where its title begins with no letter from A to Z."""
-    plain = unicodedata.normalize("NFKD", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", title))
-    name = re.sub(r"[^a-z0-9]+", "_", plain.encode("ascii", "ignore").decode().lower()).strip("_")
-    return name if name[:1].isalpha() else ""
-
-
 def draft_of(path: Path, settings: Settings) -> Draft:
     """Return what an export shows of its format; names of columns are lower case letters, digits and underscores.
 
@@ -227,7 +220,9 @@ def draft_of(path: Path, settings: Settings) -> Draft:
     columns: dict[str, Column] = {}
     for place, column in enumerate(zip(*rows, strict=True)):
         title = plain_cell(header[place]) if header else ""
-        name = _column_name(title) or f"cell_{place + 1}"
+        plain = unicodedata.normalize("NFKD", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", title))
+        name = re.sub(r"[^a-z0-9]+", "_", plain.encode("ascii", "ignore").decode().lower()).strip("_")
+        name = name if name[:1].isalpha() else f"cell_{place + 1}"
         while name in columns:
             name = f"{name}_{place + 1}"
         counts = Counter(filter(None, column))

@@ -10,6 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+import pandas as pd
+
 from importer.errors import ConfigurationError
 from importer.formats.language import EndpointRule
 from importer.prepare.plan import Gaps, Rules
@@ -107,7 +109,7 @@ class Endpoints:
             proofs = (Role.TELEPHONE, Role.TRUNK) if rule.value is Role.UNPROVED else ()  # they outrank it
             known = self._named(rule.value, *proofs) | {""}
             if not known.issuperset(coded.values.tolist()):
-                proving = coded.values[coded.among(conditions.hold(rule.when))]
+                proving = coded.values.take(pd.unique(coded.codes[conditions.hold(rule.when)]))
                 self.names[number].update(name for name in proving.tolist() if name)
 
     def roles(self) -> dict[str, Role]:

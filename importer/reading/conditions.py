@@ -138,12 +138,6 @@ class Coded:
         """Return for each row whether its cell is not empty."""
         return np.asarray((self.values != "").to_numpy(dtype=np.bool_)[self.codes], dtype=np.bool_)
 
-    def among(self, rows: Flags) -> Flags:
-        """Return which of the values stand in some of the rows."""
-        found = np.zeros(len(self.values), dtype=np.bool_)
-        found[self.codes[rows]] = True
-        return found
-
     def text(self, index: pd.Index) -> pd.Series:
         """Return the cells row by row."""
         return self.values.take(self.codes).set_axis(index)
