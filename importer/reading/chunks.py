@@ -109,7 +109,8 @@ def read_chunks(
                 continue
             starts, ends = (spans[-NEIGHBOURS - 1 :].tolist() for spans in (records.starts, records.ends))
             latest.extend(records.text[first:end] for first, end in zip(starts, ends, strict=True))
-            chunk = _chunk(records, detection, _unfinished(records, latest, detection))
+            unfinished = _unfinished(records, latest, detection) if records.last_is_open else ""
+            chunk = _chunk(records, detection, unfinished)
             if len(waiting) == MOST_BLOCKS or (waiting and sum(map(len, waiting)) + len(chunk) > chunk_rows):
                 yield _taken(waiting)
             waiting.append(chunk)
@@ -185,15 +186,13 @@ def _without_spill(records: Records, detection: Detection) -> Records:
 
 
 def _unfinished(records: Records, latest: Sequence[bytes], detection: Detection) -> str:
-    """Return the hint for a last record that the end of the file cuts off, or may cut off unseen, else "".
+    """Return the hint for an open last record that the end of the file cuts off, or may cut off unseen, else "".
 
     ``latest`` are the last records that were read, this one included. A last cell that the end of the file cuts
     matters where it is of an id, a number or a time: what is left would be another call, which is notified too.
     Raises InputUnusableError where a quote in it is not closed and takes in a whole row: then the damage is not at
     the end.
     """
-    if not records.last_is_open:
-        return ""
     spec, call, dialect, width = detection.format, detection.format.call, detection.dialect, detection.field_count
     is_alone = detection.file.span[0] and len(latest) <= NEIGHBOURS  # the rows before stand in another part
     behind = latest[-1].split(b"\n")[1:] if records.broken[-1] else []
