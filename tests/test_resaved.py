@@ -475,6 +475,7 @@ def test_duration_in_a_key_as_a_part_of_a_day(tmp_path: Path) -> None:
             {r"\b0(\d/)0(\d/2026),0?(\d+:\d\d [AP]M)": r"\1\2,\3", r"\b0(:\d\d:\d\d)\b": r"12\1 AM"},
         ),
         ("ringcentral-call-log/simple.csv", {r"(\d\d):(\d\d) ([AP])M": hour_of_24}),
+        ("ringcentral-call-log/simple.csv", {r"(\d\d):(\d\d) ([AP])M": hour_of_24, r"(,\d\d:\d\d),": r"\1:00,"}),
         ("teams-direct-routing/calls.csv", {r",\+(1\d{10})\b": r",\1"}),
     ],
 )

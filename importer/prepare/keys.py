@@ -36,8 +36,8 @@ _TO_PRINT = re.compile(r"(?:\+|0{0,2})([1-9][0-9]{0,4}?|)([0-9]{3})([0-9]{3})([0
 
 _CLOCK = "([0-9]{1,2})((?::[0-9]{2}){1,2})"
 _DATE = "(?:[A-Za-z]{3},? )?(?:[0-9]{1,4}/){2}[0-9]{2,4}"
-_FULL_MINUTE = r"(/[0-9]{1,4} [0-9]{1,2}:[0-9]{2}):00\b"
-"""A moment with the seconds that a workbook adds to one without."""
+_FULL_MINUTE = r"((?:^u|[\x1f ])[0-9]{1,2}:[0-9]{2}):00\b"
+"""A time with the seconds that a spreadsheet program adds to one without."""
 _NEEDLESS = (
     r"\(([0-9]+)\) ([0-9]{3})-(?=[0-9]{4}\b)",
     r"(^u|[\x1f ])0{1,2}([1-9][0-9]{6}|[0-9]:[0-9]{2})",
@@ -47,7 +47,7 @@ _NEEDLESS = (
     r"(^u|\x1f)1([0-9]{10}\b)",
 )
 """Signs of a printed number, zeros, and the country code of North America; \\1 and \\2 stand beside them."""
-MOST_SPELLINGS = 600
+MOST_SPELLINGS = 1200
 MOST_LOST_ZEROS = 4
 
 
@@ -156,7 +156,7 @@ def plain_keys(keys: pd.Series) -> pd.Series:
         keys = keys.mask(keys.str.contains(UUID, regex=True), keys.str.lower())
     if pc.any(pc.match_substring(arrow_of(keys), "+"), min_count=0).as_py():
         keys = keys.str.replace(PLUS, r"\1", regex=True)
-    if pc.any(pc.match_substring(arrow_of(keys), "/"), min_count=0).as_py():
+    if pc.any(pc.match_substring(arrow_of(keys), ":00"), min_count=0).as_py():
         keys = keys.str.replace(_FULL_MINUTE, r"\1", regex=True)
     without_id = keys.str.startswith("u")
     if without_id.any():
@@ -174,7 +174,7 @@ def other_keys(key: str, customer: str = "") -> list[str]:
     """Return the keys of a call without an id, or with one of several columns or a UUID, as others write them.
 
     Numbers begin with a plus, zeros or neither, days, months, hours and durations with a 0 or not. 21:14 is
-    9:14 PM, 0:00:25 is 12:00:25 AM, behind a date 9:14 is 9:14:00, 101 is 101.0 or 101.00, 1772460847.50 may have
+    9:14 PM, 0:00:25 is 12:00:25 AM, 9:14 is 9:14:00, 101 is 101.0 or 101.00, 1772460847.50 may have
     lost its zero. The letters of a UUID are large or small ones.
     (212) 555-0142 is 2125550142, and with the country code of the ``customer``'s E.164 number 12125550142; these
     are (212) 555-0142 and (1212) 555-0142, as Excel prints them.
@@ -220,7 +220,8 @@ def _spellings(part: str) -> Iterable[str]:
     dates = [re.sub(r"\b0?([0-9])\b", zero + r"\1", date) for zero in ("", "0")]
     clocks = [] if hour else [""]
     if hour:
-        of_24, is_minute = _hour_of_24(hour, noon), date and rest[3:] in ("", ":00")
+        of_24 = _hour_of_24(hour, noon)
+        is_minute = rest[3:] in ("", ":00") and (date or of_24)  # 0:25 is a duration
         of_12 = (of_24 - 1) % 12 + 1
         for end in (rest[:3], f"{rest[:3]}:00") if is_minute else (rest,):
             clocks += [f"{of_24}{end}", f"{of_24:02}{end}"]
