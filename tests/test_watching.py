@@ -27,7 +27,7 @@ from importer.settings.values import Rate
 from importer.watching.metrics import METRICS, ping, write_metrics
 from importer.watching.watch import LONGEST_LINE, LogFile, Watch, line_of
 from ledgers import execute
-from misbehaviour import Fault, Simulator
+from misbehaviour import ORDINARY, Fault, Simulator
 from misbehaviour.connections import Peer, http_answer
 from runs import OwnTime
 from schemas.vocabulary import CallState, Outcome
@@ -272,14 +272,15 @@ def test_watch_that_cannot_begin(program: Program, account: Simulator, tmp_path:
 
 def test_pings_of_a_run(program: Program, account: Simulator, tmp_path: Path, switch: Switch) -> None:
     """A run tells when it begins and its exit code when it ends, with the lines for a person and the counts."""
-    path = export(tmp_path, call_row(1), call_row(2, to="104"))
+    path = export(tmp_path, call_row(1), call_row(2, to="104"), call_row(3))
+    account.script(ORDINARY, Fault.refusal("INVALID_DATA"))
     program("import", "--init-ledger", "--ping-url", f"{switch.url}/?create=1", path)
     (start, nothing), (end, body) = switch.told
     assert (start.replace("start", "3"), nothing) == (end, "")
     assert re.fullmatch(r"/ping/uuid/3\?create=1&rid=[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", end)
     told, counts = body.splitlines()
-    assert told == "cdr-importer: rejected: 1 short_number; the results say for each row what to do"
-    assert re.fullmatch(r"rows=2 carried=0 accepted=1 .* exit=3 reason=rejected run=\S+", counts)
+    assert told == "cdr-importer: rejected: 1 short_number; refused: 1; the results say for each row what to do"
+    assert re.fullmatch(r"rows=3 carried=0 accepted=1 .* exit=3 reason=refused run=\S+", counts)
     assert str(tmp_path) not in body
 
 

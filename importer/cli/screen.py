@@ -189,7 +189,11 @@ class Screen:
             outcome: sorted(reasons.items(), key=lambda each: (each[0] == SEEN_BEFORE, -each[1], each[0]))
             for outcome, reasons in ((Outcome.REJECTED, summary.rejected), (Outcome.SKIPPED, summary.skipped))
         }
+        counts = ((each, summary.outcomes.get(each)) for each in (Outcome.REFUSED, Outcome.CONFLICT))
+        to_mend = [f"{outcome}: {count}" for outcome, count in counts if count]
         if sys.stderr.isatty():
+            if summary.rejected:
+                to_mend.insert(0, f"rejected: {summary.outcomes[Outcome.REJECTED]}")
             rows = [("rows read", str(summary.rows))]
             if summary.carried:
                 rows.append(("from earlier runs", str(summary.carried)))
@@ -198,12 +202,12 @@ class Screen:
                     rows.append((outcome.value, str(count)))
                     rows += [(f"  {reason}", str(each)) for reason, each in reasons_of.get(outcome, ())]
             closing += aligned((), rows)
-            if summary.rejected:
-                closing += message_lines("the results say for each rejected row what to do")
         elif summary.rejected:
             named = [f"{count} {reason}" for reason, count in reasons_of[Outcome.REJECTED]]
             reasons = ", ".join(named[:MOST_REASONS]) + (" and others" if len(named) > MOST_REASONS else "")
-            closing += message_lines(f"rejected: {reasons}; the results say for each row what to do")
+            to_mend.insert(0, f"rejected: {reasons}")
+        if to_mend:
+            closing += message_lines(f"{'; '.join(to_mend)}; the results say for each row what to do")
         if count := summary.held_uncertain:
             calls = counted(count, "call is uncertain", "calls are uncertain, the oldest")
             message = f"{calls} since {summary.uncertain_since[:16]} GMT: Zoho may have what was sent, or not"
