@@ -109,7 +109,7 @@ def _usage_text(error: click.UsageError, context: click.Context, arguments: list
         # Of `-limit` click names the first letter only.
         typed = next((each for each in arguments if each.startswith(error.option_name)), error.option_name)
         shown = typed.partition("=")[0]
-        name = f"--{shown.lstrip('-')}"
+        name = shown if len(shown) == 2 else f"--{shown.lstrip('-')}"  # -v, or -limit
         if not command:
             return f"Options stand behind the command: cdr-importer import {name} ..."
         near = get_close_matches(
