@@ -102,7 +102,7 @@ def load_agents(path: Path, country: str | None, encoding: str | None = None) ->
             raise _refused(
                 f"{path.name}: line {line}, column number: {_shown(row['number'], 'number')} is not a telephone "
                 f"number ({reading.reason})",
-                "Write it internationally with + and country code, or give --country.",
+                f"Write it internationally with + and country code{'' if country else ', or give --country'}.",
             )
         agent = Agent(reading.e164 if reading else "", row["zohouser"])
         for column in KEY_COLUMNS:
