@@ -126,7 +126,8 @@ class TokenTransport(HttpClient):
             return answer.status, answer.body
         except SendFailure as failure:
             kind: type[ImporterError] = UnavailableError
-            hint = "Nothing was lost; run again when the network is back."
+            what = "network and the proxy of --proxy are" if self._proxy else "network is"
+            hint = f"Nothing was lost; run again when the {what} back."
             if failure.kind in FAILURES_BEFORE and failure.kind != "other":
                 kind, hint = ConfigurationError, "Check --accounts-url, --ca-bundle, --proxy and the clock."
             elif failure.kind in ("cut", "malformed"):
