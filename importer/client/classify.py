@@ -179,8 +179,8 @@ OUR_REQUEST = _stop(
 TOO_LARGE = _refuse("too_large", "The service finds this call too large.", ExitCode.INTERNAL, 2)
 REFUSED = _refuse(
     "refused_by_service",
-    "The service refuses this call; `code` and `http_status` say how. Mend the row and import it again; where it is "
-    "right, --retry-refused sends it again as it is.",
+    "The service refuses this call; `code` and `http_status` say how. Mend the row and import it again; "
+    "where it is right, --retry-refused sends it as it is.",
     ExitCode.PROTOCOL,
     3,
 )
