@@ -19,15 +19,7 @@ from textwrap import shorten
 
 import click
 
-from importer.cli.output import (
-    error_text,
-    open_standard_streams,
-    show,
-    show_json,
-    show_lines,
-    show_message,
-    wrapped,
-)
+from importer.cli import output
 from importer.errors import ConfigurationError, ExitCode, ending_of
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -82,7 +74,7 @@ def _show_version(context: click.Context, _option: click.Parameter, is_asked: bo
     if is_asked:
         from importer import __version__
 
-        show(f"cdr-importer, version {__version__}")
+        output.show(f"cdr-importer, version {__version__}")
         context.exit()
 
 
@@ -131,9 +123,11 @@ def main(arguments: list[str] | None = None) -> None:
     os.umask(0o077)
     # No core file and no traceback: both hold numbers and secrets.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    sys.excepthook = lambda _kind, error, _trace: show_message(*error_text(error))
-    threading.excepthook = lambda arguments: show_message(*error_text(arguments.exc_value or arguments.exc_type()))
-    open_standard_streams()
+    sys.excepthook = lambda _kind, error, _trace: output.show_message(*output.error_text(error))
+    threading.excepthook = lambda arguments: output.show_message(
+        *output.error_text(arguments.exc_value or arguments.exc_type())
+    )
+    output.open_standard_streams()
     # Nothing here multiplies matrices: the threads that NumPy's OpenBLAS starts for it cost 40 ms a core.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # asks how far a run has come, and must not end one that begins
@@ -166,20 +160,20 @@ def run(arguments: list[str] | None = None) -> int:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             message = _usage_text(error, error.ctx, given)
             hint = f"Try '{error.ctx.command_path} --help' for help."
-            show_lines([*error.ctx.get_usage().splitlines(), hint], err=True)
+            output.show_lines([*error.ctx.get_usage().splitlines(), hint], err=True)
         elif isinstance(error, click.BadOptionUsage):
             must = "write a value behind it" if "requires" in message else "write it without a value"
             message = f"{error.option_name}: {must}."
         line = f"Error: {message}"
-        show_lines(wrapped(line) if sys.stderr.isatty() else [line], err=True)
+        output.show_lines(output.wrapped(line) if sys.stderr.isatty() else [line], err=True)
         code, reason = ExitCode.USAGE, "usage"
     except (click.Abort, KeyboardInterrupt):
         code, reason, message, hint = ExitCode.INTERRUPTED, "signal", "interrupted", ""
-        show_message(message)
+        output.show_message(message)
     except Exception as error:  # no text of a foreign exception is printed
         code, reason = ending_of(error)
-        message, hint, lines = error_text(error)
-        show_message(message, hint, lines)
+        message, hint, lines = output.error_text(error)
+        output.show_message(message, hint, lines)
     is_json = "--json" in given
     if variable := os.environ.get("CDR_IMPORTER_JSON"):
         from importer.settings.values import switch
@@ -187,5 +181,5 @@ def run(arguments: list[str] | None = None) -> int:
         with suppress(ValueError):
             is_json |= switch(variable)
     if is_json:
-        show_json({"exit": int(code), "reason": reason, "message": message, "hint": hint})
+        output.show_json({"exit": int(code), "reason": reason, "message": message, "hint": hint})
     return int(code)

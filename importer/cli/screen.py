@@ -17,19 +17,7 @@ from typing import Never
 
 import click
 
-from importer.cli.output import (
-    aligned,
-    confirm,
-    error_text,
-    is_interactive,
-    message_lines,
-    note_unused_proxy,
-    show,
-    show_json,
-    show_lines,
-    show_message,
-    wrapped,
-)
+from importer.cli import output
 from importer.errors import ExitCode, ending_of
 from importer.formats.catalogue import load_catalogue
 from importer.pipeline.ending import summary_fields, summary_record
@@ -73,7 +61,7 @@ def run_on_screen(
             check_apart(settings, inputs)
             watch.begin()
             if command != "check" and not settings.sandbox:
-                note_unused_proxy(settings, run.listener.note)
+                output.note_unused_proxy(settings, run.listener.note)
             summary = work(run)
         except Exception as error:  # a bug too ends with the counts
             summary = screen.broken_off(run_id, error)
@@ -111,11 +99,11 @@ class Screen:
             calls=lambda total: self._advance("Sending", "calls", 0, total),
             receipt=self._receipt,
             note=self._details.append,
-            waiting=show_message if self._shows_progress else self._details.append,
-            problem=lambda problem: self._problems.append(error_text(problem)),
+            waiting=output.show_message if self._shows_progress else self._details.append,
+            problem=lambda problem: self._problems.append(output.error_text(problem)),
             detail=self.note if settings.verbose else ignore,
             # An answer that the ledger could not record: the evidence for `resolve`.
-            unrecorded=lambda receipt: show(
+            unrecorded=lambda receipt: output.show(
                 f"LEDGER-WRITE-FAILED call_id={receipt.call_id} outcome={receipt.state.value} http_status="
                 f"{receipt.http_status or '-'} {_fields_line({'code': receipt.code or '-'})}",
                 err=True,
@@ -149,7 +137,7 @@ class Screen:
         """Print a line for a person at once, whatever the exit code."""
         self._notes += 1
         self._close_bar()
-        show_message(text)
+        output.show_message(text)
 
     def finish(self, summary: RunSummary) -> None:
         """Print the end of a run; nothing with exit 0, unless at a terminal, with `--verbose` or after a note.
@@ -162,27 +150,27 @@ class Screen:
             return
         is_new = before is None or before[0] != summary
         if self._settings.json and is_new:
-            show_json(summary_record(summary))
+            output.show_json(summary_record(summary))
         asked = self._notes or self._settings.verbose or (sys.stderr.isatty() and not self._settings.quiet)
         if summary.exit_code is ExitCode.OK and not asked:
             return
-        show_lines(self.closing_lines(summary) if is_new else (), err=True)
+        output.show_lines(self.closing_lines(summary) if is_new else (), err=True)
         if not (self._is_stopped and sys.stderr.isatty()):
-            show(_fields_line(summary_fields(summary)), err=True)
+            output.show(_fields_line(summary_fields(summary)), err=True)
 
     def closing_lines(self, summary: RunSummary) -> list[str]:
         """Return what a person has to know at the end of a run, without the counts of the last line."""
         closing: list[str] = []
         for (message, hint, below), (_, later, _) in pairwise([*self._problems, ("", "", ())]):
-            closing += message_lines(message, "" if hint == later else hint, below)  # the same advice once
+            closing += output.message_lines(message, "" if hint == later else hint, below)  # the same advice once
         if self._is_stopped and sys.stderr.isatty():
             return closing
         left = MOST_DETAIL_LINES
         for shown, detail in enumerate(self._details):
-            lines = message_lines(detail)
+            lines = output.message_lines(detail)
             left -= len(lines)
             if left < 0 and shown:
-                closing += message_lines(f"and {len(self._details) - shown} more like these")
+                closing += output.message_lines(f"and {len(self._details) - shown} more like these")
                 break
             closing += lines
         reasons_of = {
@@ -201,17 +189,17 @@ class Screen:
                 if count:
                     rows.append((outcome.value, str(count)))
                     rows += [(f"  {reason}", str(each)) for reason, each in reasons_of.get(outcome, ())]
-            closing += aligned((), rows)
+            closing += output.aligned((), rows)
         elif summary.rejected:
             named = [f"{count} {reason}" for reason, count in reasons_of[Outcome.REJECTED]]
             reasons = ", ".join(named[:MOST_REASONS]) + (" and others" if len(named) > MOST_REASONS else "")
             to_mend.insert(0, f"rejected: {reasons}")
         if to_mend:
-            closing += message_lines(f"{'; '.join(to_mend)}; the results say for each row what to do")
+            closing += output.message_lines(f"{'; '.join(to_mend)}; the results say for each row what to do")
         if count := summary.held_uncertain:
             calls = counted(count, "call is uncertain", "calls are uncertain, the oldest")
             message = f"{calls} since {summary.uncertain_since[:16]} GMT: Zoho may have what was sent, or not"
-            closing += message_lines(message, *self._how_to_settle(summary))
+            closing += output.message_lines(message, *self._how_to_settle(summary))
         return closing
 
     def _how_to_settle(self, summary: RunSummary) -> tuple[str, tuple[str, ...]]:
@@ -233,7 +221,7 @@ class Screen:
     def broken_off(self, run_id: str, error: Exception) -> RunSummary:
         """Return the counts of a run that an error stopped, none of one that had taken nothing in."""
         code, reason = ending_of(error)
-        self._problems.append(error_text(error))
+        self._problems.append(output.error_text(error))
         self._is_stopped = not self._broken_off
         nothing = RunSummary(run_id, code, "", rows=0, carried=0, outcomes={})
         summary = self._broken_off[-1] if self._broken_off else nothing
@@ -242,15 +230,15 @@ class Screen:
 
     def _confirm(self, outlook: Outlook) -> bool:
         """Return whether the person at the terminal, if there is one, agrees; no answer is a no."""
-        if not is_interactive():
+        if not output.is_interactive():
             return True
         self._close_bar()
-        show_lines(outlook_lines(outlook, str(self._settings.rate)), err=True)
+        output.show_lines(outlook_lines(outlook, str(self._settings.rate)), err=True)
         self._is_asking = True
         try:
-            return confirm("Send them?")
+            return output.confirm("Send them?")
         except click.Abort:
-            show(err=True)
+            output.show(err=True)
             return False
         finally:
             self._is_asking = False
@@ -308,7 +296,7 @@ def outlook_lines(outlook: Outlook, rate: str) -> list[str]:
     ]
     if 0 < outlook.from_earlier < outlook.calls:
         lines.append(f"Among them: {counted(outlook.from_earlier, 'call')} that earlier runs left pending.")
-    lines += (part for line in outlook.examples() for part in wrapped(line, "      "))
+    lines += (part for line in outlook.examples() for part in output.wrapped(line, "      "))
     if outlook.left_pending:
         lines.append(f"Left pending, because of --limit: {counted(outlook.left_pending, 'call')}.")
     return lines

@@ -15,15 +15,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from importer import private_files
 from importer.errors import ConfigurationError, LedgerError, TryLaterError
-from importer.private_files import (
-    check_ours,
-    open_ours,
-    os_errors_as,
-    proved_folder,
-    replace_private_file,
-    sync_folder,
-)
 
 COMMITS_PER_TURN = 128
 """Commits after which the ``-wal`` file is begun anew."""
@@ -119,8 +112,8 @@ def check_files(ledger: Path) -> None:
         file = companion(ledger, ending)
         with suppress(FileNotFoundError, NotADirectoryError):
             # A death while the ledger was made leaves it with its first name too.
-            check_ours(file, file.lstat(), most_links=1 if ending else 2)
-    with suppress(OSError), proved_folder(ledger.parent):  # whatever is opened in it fails likewise
+            private_files.check_ours(file, file.lstat(), most_links=1 if ending else 2)
+    with suppress(OSError), private_files.proved_folder(ledger.parent):  # whatever is opened in it fails likewise
         pass
 
 
@@ -186,7 +179,7 @@ def check_wal(ledger: Path, *, discard: bool = False) -> None:
     drops the locks on it (fcntl(2)). Raises `LedgerError` when the disk fails.
     """
     what = f"cannot read the ledger {ledger}, or take away an earlier -wal file"
-    with os_errors_as(LedgerError, what, ledger, _DISK_HINT), suppress(FileNotFoundError):
+    with private_files.os_errors_as(LedgerError, what, ledger, _DISK_HINT), suppress(FileNotFoundError):
         if not companion(ledger, WAL).stat().st_size:
             return
         with ledger.open("rb") as file:
@@ -196,7 +189,7 @@ def check_wal(ledger: Path, *, discard: bool = False) -> None:
             raise ConfigurationError(f"the ledger {ledger} was restored from a backup", hint=RESTORED_HINT)
         if is_backup:
             companion(ledger, WAL).unlink()
-            sync_folder(ledger.parent)
+            private_files.sync_folder(ledger.parent)
 
 
 @dataclass(slots=True)
@@ -230,7 +223,7 @@ def take_lock(ledger: Path, text: str | None = None) -> LedgerLock:
     """
     path = companion(ledger, LOCK)
     lock = LedgerLock([_locked(path, os.O_RDWR | os.O_CREAT, ledger)])
-    with ExitStack() as undo, os_errors_as(LedgerError, f"cannot write {path}", ledger, _DISK_HINT):
+    with ExitStack() as undo, private_files.os_errors_as(LedgerError, f"cannot write {path}", ledger, _DISK_HINT):
         undo.callback(lock.release)
         if not lock.holds(path):
             raise TryLaterError(f"the lock file {path} was replaced while it was locked", hint="Run again.")
@@ -256,9 +249,9 @@ def share_lock(ledger: Path) -> LedgerLock | None:
 
 def _locked(path: Path, flags: int, ledger: Path) -> int:
     hint = "The ledger's folder must be writable for the user who runs this."
-    with os_errors_as(LedgerError, f"cannot open {path} for locking", path, hint):
+    with private_files.os_errors_as(LedgerError, f"cannot open {path} for locking", path, hint):
         # A death while the ledger was made leaves it with its first name too.
-        descriptor = open_ours(path, flags, most_links=2 if path == ledger else 1)
+        descriptor = private_files.open_ours(path, flags, most_links=2 if path == ledger else 1)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -279,12 +272,12 @@ def _locked(path: Path, flags: int, ledger: Path) -> int:
 
 def _read(path: Path, most_bytes: int = -1) -> str | None:
     """Return the text of a small file beside a ledger whose place was checked, None where there is none."""
-    reading = os_errors_as(LedgerError, f"cannot read {path}", path, _DISK_HINT)
+    reading = private_files.os_errors_as(LedgerError, f"cannot read {path}", path, _DISK_HINT)
     with reading, suppress(FileNotFoundError), path.open("rb") as file:
         return file.read(most_bytes).decode("ascii", "replace")
     return None
 
 
 def _replace(path: Path, text: str) -> None:
-    with os_errors_as(LedgerError, f"cannot write {path}", path, _DISK_HINT):
-        replace_private_file(path, text.encode())
+    with private_files.os_errors_as(LedgerError, f"cannot write {path}", path, _DISK_HINT):
+        private_files.replace_private_file(path, text.encode())

@@ -12,15 +12,7 @@ from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 
-from importer.errors import (
-    CannotCreateError,
-    ConfigurationError,
-    ImporterError,
-    InputUnusableError,
-    NoInputError,
-    StoppedError,
-    most_severe,
-)
+from importer import errors
 from importer.files.export import STANDARD_INPUT, readable
 from importer.formats.catalogue import systems_of
 from importer.formats.detected import Detection
@@ -67,7 +59,7 @@ class Intake:
                 check_free(path, "rejects")
         homes = [each.path.parent for each in detections if each.path != STANDARD_INPUT]
         if run.settings.done is not None and (fault := fault_of_done(run.settings.done, homes)):
-            raise ConfigurationError(
+            raise errors.ConfigurationError(
                 f"--done {run.settings.done} {fault}",
                 hint="Name a folder beside that of the exports, on the same disk, where this user may write.",
             )
@@ -101,7 +93,7 @@ class Intake:
                 try:
                     with readable(detection.path):
                         rows = self._read(detection, parts)
-                except (InputUnusableError, NoInputError) as problem:
+                except (errors.InputUnusableError, errors.NoInputError) as problem:
                     self._report(problem)
                     continue
                 whole[detection.path] = rows
@@ -162,13 +154,13 @@ class Intake:
             if roles is not None:
                 again = self._prepare(parts_of(detection, self._run.worker_bytes), roles)
                 self._preparation.take(detection, name, self._results(again, is_second=True), roles)
-        except (StoppedError, BrokenExecutor):
+        except (errors.StoppedError, BrokenExecutor):
             raise
         except Exception as error:
             rows = self._preparation.read(detection, name, self._progress)
             if self._run.settings.scheduler is not None:
                 # The text of a foreign exception may hold a cell.
-                fault = error.message if isinstance(error, ImporterError) else type(error).__name__
+                fault = error.message if isinstance(error, errors.ImporterError) else type(error).__name__
                 self._run.listener.note(f"{name} was read here, since no worker could: {fault}")
             return rows
         return self._preparation.rows - before
@@ -179,7 +171,7 @@ class Intake:
             self._progress(0 if is_second else future.result().evidence.read)
             yield future.result()
 
-    def _report(self, problem: ImporterError) -> None:
+    def _report(self, problem: errors.ImporterError) -> None:
         self._so_far.problems.append(problem)
         self._run.listener.problem(problem)
 
@@ -201,7 +193,7 @@ class Intake:
                 outlook = ask_before_sending(run, ledger, self._example_lines)
                 run.stop_if_interrupted()
             return outlook
-        found: ImporterError | None = None
+        found: errors.ImporterError | None = None
         if ledger is None:
             for batch in self._preparation.results():
                 run.stop_if_interrupted()
@@ -254,7 +246,7 @@ class Intake:
             is_time = {origin: each in spec.time.columns for each in names for origin in spec.origins(each)}
             frames = (chunk.frame for chunk in read_chunks(replace(found, rewriting=None)))  # dates as they stand
             rows = (row for frame in frames for _, row in frame[frame["call.line"].isin(lines)].iterrows())
-            with suppress(OSError, InputUnusableError):  # a file that is gone by now has no example
+            with suppress(OSError, errors.InputUnusableError):  # a file that is gone by now has no example
                 for call, row in zip(chosen, rows, strict=False):  # reads no further than the last of them
                     last = call.customer_number[-2:]  # a cell without them is not the one that was read
                     read = (each for each in is_time if is_time[each] or last in row.get(each, ""))
@@ -262,7 +254,7 @@ class Intake:
                     yield f"  {found.path.name}, line {call.place.line}: {', '.join(cells)}"
                     yield f"    goes as {call.customer_number}, {call.start_time} GMT, {call.state.value}"
 
-    def _too_many_rejects(self, results: ResultsFile) -> InputUnusableError | None:
+    def _too_many_rejects(self, results: ResultsFile) -> errors.InputUnusableError | None:
         """Return the error where `--max-errors` is a share and a larger share of the rows is rejected.
 
         Nothing is taken in then: an export that changed may also be misread where it is not rejected.
@@ -273,7 +265,7 @@ class Intake:
         if limit.percent is None or not limit.exceeded(rejected, rows):
             return None
         reasons = ", ".join(f"{reason} {count}" for reason, count in counts.rejected.most_common(_SHOWN_REASONS))
-        return InputUnusableError(
+        return errors.InputUnusableError(
             f"{rejected} of {rows} rows that were not skipped are rejected ({reasons}), which --max-errors "
             f"{limit.percent:g}% does not allow",
             hint="Nothing of this input was taken in or sent. `cdr-importer check` says what is wrong with each "
@@ -309,7 +301,7 @@ class Intake:
             )
             try:
                 write_rejects(path, _verbatim(parts, reasons))
-            except CannotCreateError as problem:
+            except errors.CannotCreateError as problem:
                 self._report(problem)
 
     def move_done(self, folder: Path, finished: Finished, ledger: Ledger, ended: RunSummary) -> RunSummary:
@@ -336,12 +328,12 @@ class Intake:
                     path.unlink()
                 sync_folder(path.parent)
             except OSError as error:
-                problem = CannotCreateError(
+                problem = errors.CannotCreateError(
                     f"{path} cannot be moved to {folder}: {error.strerror}",
                     hint="Mend the rights of both folders; the next run moves it. Its calls are in the ledger.",
                 )
                 self._report(problem)
-                code = most_severe([ended.exit_code, problem.exit_code])
+                code = errors.most_severe([ended.exit_code, problem.exit_code])
                 reason = ended.reason if code is ended.exit_code else "not_moved"
                 ended = replace(ended, exit_code=code, reason=reason)
         return ended
@@ -402,8 +394,8 @@ def _verbatim(
                     yield text, next(reasons)
                 elif with_header:
                     yield text, None
-        except (OSError, InputUnusableError, NoInputError) as error:
-            raise CannotCreateError(
+        except (OSError, errors.InputUnusableError, errors.NoInputError) as error:
+            raise errors.CannotCreateError(
                 f"no rejects are written: {detection.path} or the results were removed or changed meanwhile",
                 hint="The results name its rows. Import it once more with --rejects: nothing is sent twice.",
             ) from error

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
+from importer import pacing
 from importer.auth import SignIn, Token, TokenSource
 from importer.client.api import Client, TokenTransport
 from importer.client.classify import Judgement, Proof, Reaction, judge_failure
@@ -27,14 +28,6 @@ from importer.client.failures import SendFailure
 from importer.errors import ExitCode, ImporterError, LedgerError, TryLaterError, ending_of
 from importer.ledger.ledger import Ledger
 from importer.ledger.values import Claimed
-from importer.pacing import (
-    LONGEST_RETRY_AFTER_SECONDS,
-    MOST_TRIES,
-    RetryBudget,
-    RollingLimiter,
-    backoff_seconds,
-    draw,
-)
 from importer.pipeline.run import Outlook, Run, epoch_of, gmt_text
 from importer.records import Call, Event, EventName, Level, Receipt, Stop
 from importer.results.file import ResultsFile
@@ -127,10 +120,10 @@ class Attempts:
                 delivery.tokens.token(token)
             elif judgement.reaction is Reaction.WAIT:
                 self._wait()
-            elif self._tries >= (judgement.most_tries or MOST_TRIES) or not delivery.retries.spend():
+            elif self._tries >= (judgement.most_tries or pacing.MOST_TRIES) or not delivery.retries.spend():
                 self.given_up = True
             else:
-                _sleep(delivery.run, delivery.is_stopping, backoff_seconds(self._tries))
+                _sleep(delivery.run, delivery.is_stopping, pacing.backoff_seconds(self._tries))
         return self._tries > 0
 
     def _wait(self) -> None:
@@ -152,7 +145,7 @@ class Attempts:
             return
         fields = {"seconds": round(asked, 1), "reason": judgement.reason}
         run.listener.event(Event(EventName.WAIT_BEGAN, Level.INFO, fields))
-        delivery.limiter.pause_until(now + asked + draw(0.0, asked * JITTER))
+        delivery.limiter.pause_until(now + asked + pacing.draw(0.0, asked * JITTER))
 
     def _send(self, token: Token, slot: int) -> None:
         """Send one request: the intent durable before its first byte, what it proves before anything else.
@@ -274,7 +267,7 @@ class Delivery:
     """The delivery of one run: what it needs is made before anything is taken in, then `send` is called once."""
 
     ledger: Ledger
-    limiter: RollingLimiter
+    limiter: pacing.RollingLimiter
     _results: ResultsFile
 
     def __init__(self, run: Run, credentials: Credentials) -> None:
@@ -300,7 +293,7 @@ class Delivery:
         self._new_client = partial(
             Client, sign_in.proxy, trust=trust, limits=run.limits, fresh_only=threading.Event()
         )
-        self.retries = RetryBudget()
+        self.retries = pacing.RetryBudget()
         self._breaker = Breaker(settings)
         self._guard = threading.Lock()
         self._turn = threading.Lock()
@@ -364,7 +357,7 @@ class Delivery:
         rate = run.settings.rate
         since = gmt_text(now - rate.period_seconds - set_forward - 1)
         earlier = [epoch_of(text) for text in ledger.sent_since(since, gmt_text(now), rate.limit)]
-        self.limiter = RollingLimiter(
+        self.limiter = pacing.RollingLimiter(
             rate,
             clock=run.clock,
             wait_for=run.wait_for,
@@ -374,7 +367,7 @@ class Delivery:
         if max(earlier, default=now) > now:
             run.listener.note("The clock was ahead in an earlier run: its requests count as sent just now.")
         held = ledger.held_until()
-        until = min(epoch_of(held) + set_forward, now + LONGEST_RETRY_AFTER_SECONDS) if held else now
+        until = min(epoch_of(held) + set_forward, now + pacing.LONGEST_RETRY_AFTER_SECONDS) if held else now
         if held and gmt_text(until) != held:
             held = gmt_text(until)
             ledger.hold_until(held)

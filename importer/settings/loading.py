@@ -17,17 +17,8 @@ import tomli
 
 from importer.errors import ConfigurationError, UsageError
 from importer.private_files import open_small, os_errors_as
+from importer.settings import options
 from importer.settings.credentials import SECRETS
-from importer.settings.options import (
-    APPLICATION,
-    ENVIRONMENT_PREFIX,
-    EVERY_FORMAT,
-    OPTIONS,
-    POLICIES,
-    PolicyChoices,
-    Settings,
-    variable_of,
-)
 from importer.settings.values import location
 
 _SHOWN_CHARACTERS = 60
@@ -47,10 +38,10 @@ class _Given:
     def read(self, option: str) -> object:
         """Return the value of the option; raises an error that names origin, value and rule."""
         # `--ledger $LEDGER --site paris` with an empty variable would make a new ledger: all calls again.
-        if self.is_flag and str(self.value).startswith("--") and str(self.value)[2:] in OPTIONS:
+        if self.is_flag and str(self.value).startswith("--") and str(self.value)[2:] in options.OPTIONS:
             raise self.error("its value is missing, another option stands in its place")
         try:
-            return OPTIONS[option].read(self.value)
+            return options.OPTIONS[option].read(self.value)
         except ValueError as error:
             raise self.error(str(error), is_shown=option not in _UNSHOWN) from None
 
@@ -65,7 +56,7 @@ class _Given:
 
 def config_path() -> Path:
     """Return the TOML file that is read when none is named, in the user's config folder."""
-    return platformdirs.user_config_path(APPLICATION, appauthor=False) / f"{APPLICATION}.toml"
+    return platformdirs.user_config_path(options.APPLICATION, appauthor=False) / f"{options.APPLICATION}.toml"
 
 
 def config_words(config: Path | None) -> str:
@@ -75,17 +66,17 @@ def config_words(config: Path | None) -> str:
 
 def load_settings(
     flags: Mapping[str, object], environment: Mapping[str, str], *, with_file: bool = True
-) -> Settings:
+) -> options.Settings:
     """Return the options of a run: flags, then environment variables, then the TOML file, then defaults.
 
     ``flags`` are by click's parameter name, None where an option was not given; ``config`` among them names the
     TOML file. An environment variable that is empty counts as not given. Raises UsageError where a flag's value
     cannot be used (2); ConfigurationError for all else that is unknown or cannot be used (78).
     """
-    variables = {variable_of(option): option for option in ("config", *OPTIONS)}
-    known = {*variables, *map(variable_of, SECRETS)}
+    variables = {options.variable_of(option): option for option in ("config", *options.OPTIONS)}
+    known = {*variables, *map(options.variable_of, SECRETS)}
     for name in environment:
-        if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
+        if name.startswith(options.ENVIRONMENT_PREFIX) and name not in known:
             raise ConfigurationError(
                 f"the environment variable {name} is not known", hint=nearest(name, known) or "Unset it."
             )
@@ -103,11 +94,11 @@ def load_settings(
     policies = _policies(config, by_file)
     given = by_file | given
     read: dict[str, Any] = {option.replace("-", "_"): one.read(option) for option, one in given.items()}
-    settings = Settings(**read, policies=policies, config=config)
+    settings = options.Settings(**read, policies=policies, config=config)
     if settings.proxy is not None and urlsplit(settings.proxy).password:
         if (proxy := given["proxy"]).is_flag:
             fault = "holds a password, which every user of this machine can read from the command line"
-            hint = f"Set {variable_of('proxy')}, or write `proxy = ...` into a config file of mode 0600."
+            hint = f"Set {options.variable_of('proxy')}, or write `proxy = ...` into a config file of mode 0600."
             raise UsageError(f"{proxy.origin} {fault}", hint=hint)
         mode = stat.S_IMODE(config.stat().st_mode) if config and proxy is by_file.get("proxy") else 0
         if mode & 0o077:
@@ -147,12 +138,12 @@ def _from_file(path: Path) -> dict[str, _Given]:
     for key, value in found.items():
         option = key.replace("_", "-")
         if key.replace("-", "_").lower() in SECRETS:
-            apart = f"set {variable_of(key)} or run `cdr-importer auth login`, which keeps it apart."
+            apart = f"set {options.variable_of(key)} or run `cdr-importer auth login`, which keeps it apart."
             raise ConfigurationError(
                 f"{path}: {key} is a secret and does not belong into this file", hint=f"Take it out; {apart}"
             )
-        if option not in OPTIONS and option != "policies":
-            near = nearest(option, [*OPTIONS, "policies"])
+        if option not in options.OPTIONS and option != "policies":
+            near = nearest(option, [*options.OPTIONS, "policies"])
             advice = near or "Take it out; the keys are the options' long names."
             raise ConfigurationError(f"{path}: the key {key!r} is not known", hint=advice)
         if option in given:
@@ -161,7 +152,7 @@ def _from_file(path: Path) -> dict[str, _Given]:
     return given
 
 
-def _policies(path: Path | None, by_file: dict[str, _Given]) -> dict[str, PolicyChoices]:
+def _policies(path: Path | None, by_file: dict[str, _Given]) -> dict[str, options.PolicyChoices]:
     """Take the policies out of a file's values; only the ones in a format's table outrank the format itself."""
     tables = by_file.pop("policies", _Given({}, ""))
     if not isinstance(tables.value, dict):
@@ -175,17 +166,19 @@ def _policies(path: Path | None, by_file: dict[str, _Given]) -> dict[str, Policy
         chosen = choices[name] = {}
         for key, value in table.items():
             option, policy = key.replace("_", "-"), key.replace("-", "_")
-            if policy not in POLICIES:
-                known = [each.replace("_", "-") for each in POLICIES]
+            if policy not in options.POLICIES:
+                known = [each.replace("_", "-") for each in options.POLICIES]
                 advice = nearest(option, known) or f"The policies are {', '.join(known)}."
-                if option in OPTIONS:  # a line added at the end of the file belongs to its last table
+                if option in options.OPTIONS:  # a line added at the end of the file belongs to its last table
                     advice = "Its line stands below that of the table: move it above the first line with a `[`."
                 raise ConfigurationError(f"{place}: the key {key!r} is no policy", hint=advice)
             chosen[policy] = _Given(value, f"{place}.{option}").read(option)
-    general = [option for option in by_file if option.replace("-", "_") in POLICIES]
+    general = [option for option in by_file if option.replace("-", "_") in options.POLICIES]
     if general:
-        choices[EVERY_FORMAT] = {option.replace("-", "_"): by_file.pop(option).read(option) for option in general}
-    return {name: PolicyChoices(**chosen) for name, chosen in choices.items()}
+        choices[options.EVERY_FORMAT] = {
+            option.replace("-", "_"): by_file.pop(option).read(option) for option in general
+        }
+    return {name: options.PolicyChoices(**chosen) for name, chosen in choices.items()}
 
 
 def _config_in_use(named: _Given | None) -> Path | None:

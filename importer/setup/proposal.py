@@ -13,15 +13,8 @@ from importer.formats.catalogue import load_catalogue
 from importer.formats.detected import Detection
 from importer.formats.detection import detect
 from importer.pipeline.run import gmt_text
+from importer.prepare import file_evidence
 from importer.prepare.agents import AgentBook, AgentLine
-from importer.prepare.file_evidence import (
-    LEAST_TEXTS,
-    MOST_WRITTEN,
-    NEARLY_ALL,
-    FileEvidence,
-    missing_trunk_prefix,
-    shown_roles,
-)
 from importer.prepare.groups import NO_START
 from importer.prepare.plan import PreparePlan
 from importer.prepare.preparation import Preparation, prepare_part
@@ -83,7 +76,7 @@ def seen_in(export: Path, settings: Settings) -> Seen:
         "timezone": zone,
         "country": country,
         "outside-prefix": prefix,
-        "extensions": ("", "; ".join((*shown_roles(roles), "written only where no file proves it"))),
+        "extensions": ("", "; ".join((*file_evidence.shown_roles(roles), "written only where no file proves it"))),
         "rate": (f"{settings.rate}", f"{missed}: sending all takes {lasting(took)} at {settings.rate}"),
     }
     book = NumberBook(NumberRules(settings.country or country[0] or None))
@@ -110,7 +103,7 @@ def _zone(found: Detection, evidence: ZoneEvidence | None) -> tuple[tuple[str, s
 
 
 def _country(
-    found: Detection, evidence: FileEvidence, zones: Sequence[str]
+    found: Detection, evidence: file_evidence.FileEvidence, zones: Sequence[str]
 ) -> tuple[tuple[str, str], tuple[str, str]]:
     """Propose the one region of which nearly all national numbers are, and what is dialled in front of them."""
     plain = found.format.numbers.plain_digits
@@ -120,7 +113,7 @@ def _country(
     regions = [country_of(zone) for zone in zones[:MOST_ZONES]]
     if len({*regions}) > 1:  # the zone is not proved: of each plan the main region, which is no island of it
         regions = [main_region(region) if region else None for region in regions]
-    regions += [region for region, _ in written.most_common(MOST_WRITTEN)]
+    regions += [region for region, _ in written.most_common(file_evidence.MOST_WRITTEN)]
     tried: dict[tuple[str, str], list[NumberReading]] = {}
     for country in filter(None, regions):
         for prefix in _PREFIXES:
@@ -133,9 +126,9 @@ def _country(
     counts = {
         (region, front): many
         for (region, front), many in counts.items()
-        if not front or many >= counts[region, ""] + LEAST_TEXTS
+        if not front or many >= counts[region, ""] + file_evidence.LEAST_TEXTS
     }
-    enough = max(LEAST_TEXTS, NEARLY_ALL * len(texts))
+    enough = max(file_evidence.LEAST_TEXTS, file_evidence.NEARLY_ALL * len(texts))
     best = next((key for key, many in counts.items() if many >= enough), max(counts, key=counts.__getitem__))
     country, prefix = best
     rest = Counter(reading.reason for reading in tried[best] if reading.reason).most_common(3)
@@ -145,7 +138,7 @@ def _country(
     text += f"; the rest in {country}: {', '.join(f'{many} {reason}' for reason, many in rest)}" if rest else ""
     rivals = {main_region(region) for (region, _), many in counts.items() if many >= enough}
     # An American export reads as British with hardly a fault.
-    lacks_zero = missing_trunk_prefix(country, texts, prefix) == "0"
+    lacks_zero = file_evidence.missing_trunk_prefix(country, texts, prefix) == "0"
     text += f"; none has the 0 that is dialled in {country}" if lacks_zero else ""
     is_proved = len(rivals) == 1 and not lacks_zero
     plain_count = f"of {len(texts)}, {counts[country, '']} are numbers in {country} as they stand"
