@@ -7,25 +7,13 @@ from pathlib import Path
 
 import pytest
 
+import samples
 from conftest import SAMPLES, call_row, cases, table, write_export
 from importer.errors import InputUnusableError
 from importer.prepare.keys import call_id_of
 from importer.prepare.preparation import Preparation
 from importer.reading.chunks import CHUNK_ROWS
 from importer.records import ResultRow
-from samples import (
-    INPUTS,
-    as_it_is,
-    catalogue,
-    detected,
-    for_each,
-    plan_for,
-    prepared,
-    prepared_text,
-    reordered,
-    split_records,
-    written,
-)
 from schemas.vocabulary import Outcome
 
 CASES = cases("prepare")
@@ -37,20 +25,22 @@ WRITTEN = {"asterisk-csv/day.csv", "dialpad/calls.csv", "ringcentral-call-log/de
 
 
 @pytest.mark.fault(18)
-@pytest.mark.parametrize("path", for_each(INPUTS, WRITTEN))
+@pytest.mark.parametrize("path", samples.for_each(samples.INPUTS, WRITTEN))
 def test_way_of_writing_does_not_matter(path: Path, tmp_path: Path) -> None:
     """Columns turned, rows shuffled, read in chunks, dealt out into two files too: an export says the same."""
-    detection, whole = detected(path), as_it_is(path).content()
+    detection, whole = samples.detected(path), samples.as_it_is(path).content()
     dice = random.Random(path.name)
     if detection.header:
         order = dice.sample(range(detection.field_count), detection.field_count)
-        detection = reordered(detection, tmp_path / "turned.csv", order)
-    records = split_records(detection)[1]
+        detection = samples.reordered(detection, tmp_path / "turned.csv", order)
+    records = samples.split_records(detection)[1]
     dice.shuffle(records)
-    plan = plan_for(path.parent.name)
-    assert prepared([written(detection, tmp_path / "shuffled.csv", records)], plan).content() == whole
-    parts = [written(detection, tmp_path / f"part{number}.csv", records[number::2]) for number in (0, 1)]
-    dealt_out = prepared(parts, replace(plan, chunk_rows=11)).content()
+    plan = samples.plan_for(path.parent.name)
+    assert (
+        samples.prepared([samples.written(detection, tmp_path / "shuffled.csv", records)], plan).content() == whole
+    )
+    parts = [samples.written(detection, tmp_path / f"part{number}.csv", records[number::2]) for number in (0, 1)]
+    dealt_out = samples.prepared(parts, replace(plan, chunk_rows=11)).content()
     other, missing = dealt_out - whole, whole - dealt_out
     if detection.format.endpoint:  # what stands behind a name is proved by the rows of one file alone
         assert {row[-1] for row in other} <= {"unknown_direction"}
@@ -59,22 +49,22 @@ def test_way_of_writing_does_not_matter(path: Path, tmp_path: Path) -> None:
     assert other == missing
 
 
-@pytest.mark.parametrize("path", for_each(INPUTS, HELD))
+@pytest.mark.parametrize("path", samples.for_each(samples.INPUTS, HELD))
 def test_attended_calls_that_the_ledger_holds(path: Path) -> None:
     """A call that was attended, or came in, and that the ledger holds otherwise is one conflict, in its place."""
-    plain = prepared([detected(path)], plan_for(path.parent.name))
+    plain = samples.prepared([samples.detected(path)], samples.plan_for(path.parent.name))
     chunk_rows = 1 if path.name == "state-only.csv" else 13
-    plan = plan_for(path.parent.name, held=lambda ids: dict.fromkeys(ids, True), chunk_rows=chunk_rows)
-    shown = prepared([detected(path)], plan)
+    plan = samples.plan_for(path.parent.name, held=lambda ids: dict.fromkeys(ids, True), chunk_rows=chunk_rows)
+    shown = samples.prepared([samples.detected(path)], plan)
     pairs = [(was, now) for was, now in zip(plain.listed, shown.listed, strict=True) if was != now]
     conflicts = [now for _, now in pairs]
-    reasons = {"attended"} | ({"incoming"} if detected(path).format.call.incoming_decides else set())
+    reasons = {"attended"} | ({"incoming"} if samples.detected(path).format.call.incoming_decides else set())
     attended = [row for row in plain.listed if isinstance(row, ResultRow) and row.reason in reasons]
     assert {row.place for row in conflicts} <= {row.place for row in attended}
     assert {each.reason for each in conflicts if isinstance(each, ResultRow)} <= {"attended_since"}
     assert {row.source_id for row in conflicts} == {row.source_id for row in attended}
     assert len({row.call_id for row in conflicts} - {""}) == len(conflicts)
-    few = prepared([detected(path)], replace(plan, all_rows=False, chunk_rows=CHUNK_ROWS))
+    few = samples.prepared([samples.detected(path)], replace(plan, all_rows=False, chunk_rows=CHUNK_ROWS))
     skipped = [row for row in shown.listed if isinstance(row, ResultRow) and row.outcome is Outcome.SKIPPED]
     assert few.listed == [row for row in shown.listed if row not in skipped]
     assert few.skipped == Counter(row.reason for row in skipped)
@@ -82,12 +72,12 @@ def test_attended_calls_that_the_ledger_holds(path: Path) -> None:
 
 def test_damaged_file_leaves_nothing_of_itself(tmp_path: Path) -> None:
     """A file that turns out damaged in its last line gives no row, call or count, and changes no other file's."""
-    sound = detected(write_export(tmp_path / "sound.csv", [call_row(1)]))
+    sound = samples.detected(write_export(tmp_path / "sound.csv", [call_row(1)]))
     rows = [call_row(1, state="rejected"), call_row(2), '"open', call_row(3)]
-    damaged = detected(write_export(tmp_path / "damaged.csv", rows))
-    plan = plan_for("callnotify", chunk_rows=1)
-    alone = prepared([sound], plan)
-    with Preparation(catalogue().causes, plan) as preparation:
+    damaged = samples.detected(write_export(tmp_path / "damaged.csv", rows))
+    plan = samples.plan_for("callnotify", chunk_rows=1)
+    alone = samples.prepared([sound], plan)
+    with Preparation(samples.catalogue().causes, plan) as preparation:
         preparation.read(sound, "sound.csv", lambda _: None)
         with pytest.raises(InputUnusableError):
             preparation.read(damaged, "damaged.csv", lambda _: None)
@@ -105,11 +95,11 @@ def test_call_id_is_the_same_for_ever(site: str, source_id: str, key: str, call_
 def test_table_gives_the_same_with_and_without_header(name: str, tmp_path: Path) -> None:
     """A format that has columns and layouts reads a table with its header, and without it, alike."""
     path = SAMPLES / "freepbx" / f"{name}.csv"
-    as_sampled, text = detected(path), path.read_text(encoding="utf-8")
+    as_sampled, text = samples.detected(path), path.read_text(encoding="utf-8")
     if as_sampled.header:
         other = text.split("\n", maxsplit=as_sampled.header_line or 0)[-1]
     else:
         header = ",".join(sorted(as_sampled.positions, key=as_sampled.positions.__getitem__))
         other = f"{header}\n{text}"
-    assert prepared_text(tmp_path, other).content() == as_it_is(path).content()
-    assert bool(as_sampled.header) is not bool(detected(tmp_path / "export.csv").header)
+    assert samples.prepared_text(tmp_path, other).content() == samples.as_it_is(path).content()
+    assert bool(as_sampled.header) is not bool(samples.detected(tmp_path / "export.csv").header)

@@ -16,6 +16,7 @@ import xlsxwriter
 from hypothesis import given
 from hypothesis import strategies as st
 
+import samples
 from conftest import Program, cases, read_results, table
 from importer.errors import ConfigurationError, InputUnusableError
 from importer.files.export import open_tables
@@ -27,19 +28,6 @@ from importer.formats.language import CdrFormat
 from importer.formats.sample import spilled
 from importer.reading.chunks import read_chunks
 from importer.settings.options import Settings
-from samples import (
-    INPUTS,
-    OWN,
-    catalogue,
-    cells_of,
-    content_of,
-    detected,
-    detected_as,
-    for_each,
-    plan_for,
-    prepared,
-    rows_read,
-)
 
 CASES = cases("tables")
 
@@ -56,8 +44,8 @@ def rows_of(path: Path) -> Rows:
 
     Cells that a delimiter without quotes has split are one again.
     """
-    found = detected(path)
-    rows = [[*spilled(row, found.field_count, found.spill)] for row in cells_of(path)]
+    found = samples.detected(path)
+    rows = [[*spilled(row, found.field_count, found.spill)] for row in samples.cells_of(path)]
     width = max(map(len, rows))
     return [
         [re.sub(r"[\r\n]+", " ", cell)[:LONGEST_CELL] for cell in [*row, *[""] * (width - len(row))]]
@@ -93,19 +81,19 @@ def assert_same_outcomes(path: Path, expected: Path, of: Detection, higher: int 
     """Assert that a row of a file, so many lines ``higher``, has the outcome that it has in the expected one."""
     files = []
     for each, more in ((path, higher), (expected, 0)):
-        found = detected_as(each, of.format)
+        found = samples.detected_as(each, of.format)
         chunks = [*read_chunks(found)]
         lines = [
             line + more
             for chunk in chunks
             for line in (*chunk.frame["call.line"], *(bad.line for bad in chunk.bad))
         ]
-        files.append((rows_read(found), lines, found, more))
+        files.append((samples.rows_read(found), lines, found, more))
     if files[0][:2] == files[1][:2]:
         return
-    plan = plan_for(of.format.name)
+    plan = samples.plan_for(of.format.name)
     listed = [
-        [(each.place.line + more, content_of(each)) for each in prepared([found], plan).listed]
+        [(each.place.line + more, samples.content_of(each)) for each in samples.prepared([found], plan).listed]
         for *_, found, more in files
     ]
     assert listed[0] == listed[1]
@@ -129,10 +117,10 @@ def as_objects(folder: Path, found: Detection, rows: Rows, writing: str) -> None
     assert_same_outcomes(folder / "export.json", expected, found, higher=1)
 
 
-@pytest.mark.parametrize("path", for_each(INPUTS, FEW))
+@pytest.mark.parametrize("path", samples.for_each(samples.INPUTS, FEW))
 def test_sample_as_a_table(tmp_path: Path, path: Path) -> None:
     """A sample on a sheet, or as JSON objects a line higher, has the outcomes of its CSV, row by row."""
-    number, found, rows = INPUTS.index(path), detected(path), rows_of(path)
+    number, found, rows = samples.INPUTS.index(path), samples.detected(path), rows_of(path)
     if found.format.file.columns:
         return  # printed text is no sheet
     sheet = write_sheet(tmp_path / "export.xlsx", rows, typed=number % 4 != 0)
@@ -175,7 +163,7 @@ def lines_of(path: Path, sheet: str | None = None) -> list[str]:
 def refusal(path: Path, sheet: str | None = None) -> str:
     """Return why a file is not usable, and what to do."""
     with pytest.raises(InputUnusableError) as caught:
-        detect(path, list(catalogue().formats.values()), Settings(sheet=sheet))
+        detect(path, list(samples.catalogue().formats.values()), Settings(sheet=sheet))
     return f"{caught.value.message} | {caught.value.hint}"
 
 
@@ -216,8 +204,8 @@ def test_titles_blank_rows_and_columns(tmp_path: Path) -> None:
     """Titles, blank rows and columns and a stray cell far away leave the rows and their lines as they are."""
     rows = [["Calls of March"], [], ["", *HEADER], ["", *call(1)], [], ["", *call(2)]]
     rows.append(["", *call(3), *[""] * 200, "x"])
-    found = detected(book_of(tmp_path / "a.xlsx", {"S": rows}))
-    listed = prepared([found], plan_for("callnotify")).listed
+    found = samples.detected(book_of(tmp_path / "a.xlsx", {"S": rows}))
+    listed = samples.prepared([found], samples.plan_for("callnotify")).listed
     fates = [(each.place.line, getattr(each, "reason", "call")) for each in listed]
     assert fates == [(4, "call"), (6, "call"), (7, "wrong_cell_count")]
 
@@ -226,7 +214,7 @@ def test_sheet_that_a_format_fits(tmp_path: Path) -> None:
     """The one sheet with calls is taken, wherever it stands; hidden ones only by name, whatever the case."""
     sheets = {"Notes": [["hello"]], "Blank": [], "March": [HEADER, call(1)], "Old": [HEADER, call(2)]}
     path = book_of(tmp_path / "a.xlsx", sheets, hidden="Old")
-    every = list(catalogue().formats.values())
+    every = list(samples.catalogue().formats.values())
     names = [
         found.file.sheet
         for wanted in (None, "old", "MARCH")
@@ -387,16 +375,16 @@ def test_json_of_a_day_without_calls(tmp_path: Path) -> None:
     for text in ("[]", "\ufeff[\n]\n", *envelopes):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(InputUnusableError, match=r"empty list|no format known"):
-            detected(path)
+            samples.detected(path)
         for name in ("aircall-api", "callnotify"):
-            found = detect(path, [catalogue().formats[name]], Settings(format=name))
+            found = detect(path, [samples.catalogue().formats[name]], Settings(format=name))
             assert found is not None and sum(map(len, read_chunks(found))) == 0
     call = '{"to": "+12125550142", "tags": []}'  # of another layout
     faults = ('{"message": "No access", "calls": []}', '{"calls": [], "older": [{"a": 1}]}')
     for text in ("{}", *faults, call, f'{{"a": {{"b": {{"c": [{call}]}}}}, "calls": []}}'):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(InputUnusableError, match=r"no objects|is not of format callnotify"):
-            detect(path, [catalogue().formats["callnotify"]], Settings(format="callnotify"))
+            detect(path, [samples.catalogue().formats["callnotify"]], Settings(format="callnotify"))
 
 
 def test_json_of_pages_with_calls_in_two_places(tmp_path: Path) -> None:
@@ -511,7 +499,9 @@ def test_json_export(tmp_path: Path, program: Program) -> None:
 PRINTED = re.sub(
     r"(?s)\[columns\].*(?=\[\[direction)",
     "[file.columns]\nid = [1, 4]\ndialled = [6, 17]\nstarted = [19, 37]\nresult = [39, 42]\n",
-    OWN.replace("{ agent = {", "{ id = {").replace('agent = "agent"\nring_seconds = "rung"', 'agent = "id"'),
+    samples.OWN.replace("{ agent = {", "{ id = {").replace(
+        'agent = "agent"\nring_seconds = "rung"', 'agent = "id"'
+    ),
 )
 PRINTED_ROW = "{:<4} +12125550142 2026-03-02 09:14:07 busy"
 
@@ -520,7 +510,7 @@ def printed_format(folder: Path, text: str = PRINTED) -> CdrFormat:
     """Return a format of columns by position."""
     path = folder / "printed.toml"
     path.write_text(text, encoding="utf-8")
-    return catalogue().pick(str(path))
+    return samples.catalogue().pick(str(path))
 
 
 def printed_rows(folder: Path, text: str, block_bytes: int = 1 << 20, encoding: str = "utf-8") -> list[object]:
@@ -528,7 +518,7 @@ def printed_rows(folder: Path, text: str, block_bytes: int = 1 << 20, encoding: 
     path = folder / "export.txt"
     path.write_bytes(text.encode(encoding))
     rows: list[object] = []
-    for chunk in read_chunks(detected_as(path, printed_format(folder)), block_bytes=block_bytes):
+    for chunk in read_chunks(samples.detected_as(path, printed_format(folder)), block_bytes=block_bytes):
         rows += zip(chunk.frame["call.line"], chunk.frame["id"], strict=True)
         assert {*chunk.frame["dialled"]} <= {"", "+12125550142"}
         rows += [(bad.line, bad.reason) for bad in chunk.bad]
