@@ -47,7 +47,7 @@ _NEEDLESS = (
     r"(^u|\x1f)1([0-9]{10}\b)",
 )
 """Signs of a printed number, zeros, and the country code of North America; \\1 and \\2 stand beside them."""
-MOST_SPELLINGS = 1200
+MOST_SPELLINGS = 1300
 MOST_LOST_ZEROS = 4
 
 
@@ -221,11 +221,13 @@ def _spellings(part: str) -> Iterable[str]:
     clocks = [] if hour else [""]
     if hour:
         of_24 = _hour_of_24(hour, noon)
-        is_minute = rest[3:] in ("", ":00") and (date or of_24)  # 0:25 is a duration
         of_12 = (of_24 - 1) % 12 + 1
-        for end in (rest[:3], f"{rest[:3]}:00") if is_minute else (rest,):
+        ends = (rest[:3], f"{rest[:3]}:00") if rest[3:] in ("", ":00") else (rest,)
+        # 0:25 and 0:25:00 are durations.
+        for end in ends if date or of_24 or (noon and not rest[3:]) else (rest,):
             clocks += [f"{of_24}{end}", f"{of_24:02}{end}"]
-            clocks += [f"{each}{end} {'AP'[of_24 > 11]}M" for each in (of_12, f"{of_12:02}") if of_24 < 24]
+        for end in ends if of_24 < 24 else ():
+            clocks += [f"{each}{end} {'AP'[of_24 > 11]}M" for each in (of_12, f"{of_12:02}")]
     return [f"{day}{space}{clock}" for day, clock in product(dates, clocks)]
 
 
