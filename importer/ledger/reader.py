@@ -105,6 +105,10 @@ class LedgerReader:
                 return []
         return [row[0] for row in self._rows("SELECT call_id FROM attended_since ORDER BY attended_at, call_id")]
 
+    def has_calls(self) -> bool:
+        """Return whether any call is here."""
+        return bool(self._rows("SELECT 1 FROM calls LIMIT 1"))
+
     def held(self, call_ids: Sequence[str]) -> dict[str, bool]:
         """Return which of these calls are here, and whether each may be shown attended: nobody closed it."""
         query = """SELECT call_id, state != 'closed' AND NOT EXISTS (SELECT 1 FROM decisions

@@ -74,7 +74,8 @@ class Intake:
         """Keep the rows in a temporary file; ``ledger`` has the calls of earlier runs."""
         gc.freeze()  # pandas and pandera are loaded by now, and live as long as the run
         self._ledger = ledger
-        plan = replace(self._plan, held=ledger.held if ledger else None)
+        # A new ledger is not asked: of a call without an id of its own a thousand spellings are looked up.
+        plan = replace(self._plan, held=ledger.held if ledger and ledger.has_calls() else None)
         self._held = plan.held
         with Preparation(self._run.catalogue.causes, plan) as self._preparation:
             self._so_far.skipped = self._preparation.skipped
