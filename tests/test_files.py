@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import io
+import json
 import os
 import stat
 import sys
@@ -254,3 +255,25 @@ def test_names(folder: Path) -> None:
     for name in ("none-*.csv", "empty"):
         found = named_files([folder / name, folder / "b.csv"])
         assert (found.paths, "no file" in found.problems[0].message) == ((folder / "b.csv",), True)
+
+
+def test_page_before_the_last(program: Program, tmp_path: Path) -> None:
+    """An answer of JSON whose last page says that another one follows is read, and a person gets to know of it."""
+    call = dict(zip(("id", "from", "to", "start_time", "state"), ("1", "+1", "+2", "x", "busy"), strict=True))
+    ends = (
+        *({"next_page_token": "a1"}, {"hasMore": True}, {"paging": {"next": {"after": "2"}}}),
+        *({"@odata.nextLink": "https://x.example"}, {"meta": {"next_page_link": "https://x.example"}}),
+    )
+    last = (
+        {},
+        {"next_page_token": ""},
+        {"hasMore": False},
+        {"meta": {"next_page_link": None}},
+        {"next_call": "5"},
+    )
+    for pages in [*([each] for each in (*ends, *last)), [ends[0], last[0]], [last[1], ends[1]]]:
+        export = tmp_path / "calls.json"
+        export.write_text("\n".join(json.dumps({"calls": [call], **page}) for page in pages), encoding="utf-8")
+        ran = program("check", "--verbose", "--results", tmp_path / "results.csv", export)
+        (tmp_path / "results.csv").unlink()
+        assert ("says that another page of calls follows" in ran.stderr) is (pages[-1] in ends), pages

@@ -46,7 +46,8 @@ class ExportFile:
     is 0 in it is not compared.
     ``fewest_bytes`` is its size when it was first met: one that got shorter since was begun anew, as logrotate's
     copytruncate does, while one that grew is still written.
-    ``fault`` is why it is not to be used where its format is known.
+    ``fault`` is why it is not to be used where its format is known; by the key ``next_page`` it says that its
+    calls go on in another file.
     ``span`` is the part that is read: its first byte and the one behind its last, None for all that follow.
     """
 
@@ -60,6 +61,7 @@ class ExportFile:
     fewest_bytes: int = 0
     span: tuple[int, int | None] = (0, None)
     fault: InputUnusableError | None = None
+    next_page: str = ""
 
     @property
     def shown(self) -> str:
@@ -242,7 +244,8 @@ def _tables_of_objects(file: ExportFile, is_header: IsHeader) -> Iterator[tuple[
     One that some objects lack gets that as its ``fault``, since calls of theirs may be missing.
     """
     found: list[ExportFile] = []
-    for places in json_objects.places_of_objects(file.open, file.shown):
+    says_more: list[str] = []
+    for places in json_objects.places_of_objects(file.open, file.shown, says_more):
         before = len(found)
         lacking: list[tuple[tuple[str, ...], LackingError]] = []
         for place in places:
@@ -260,7 +263,7 @@ def _tables_of_objects(file: ExportFile, is_header: IsHeader) -> Iterator[tuple[
                 rows = json_objects.rows_of_objects(file.open, file.shown, way, may_lack=True, is_header=is_header)
                 with suppress(InputUnusableError):
                     found.append(replace(table_of(file, rows), fault=error))
-        yield tuple(found[before:])
+        yield tuple(replace(each, next_page="".join(says_more[:1])) for each in found[before:])
 
 
 def readable(path: Path) -> AbstractContextManager[None]:

@@ -49,8 +49,10 @@ def detect_inputs(run: Run, named: NamedFiles, problems: list[ImporterError]) ->
             continue
         if found is None:
             run.listener.note(f"{path} is a results file of this program: passed over.")
-        else:
-            detections.append(found)
+            continue
+        detections.append(found)
+        if key := found.file.next_page:
+            run.listener.note(f"{path}: {key} says that another page of calls follows: save all pages.")
     return detections
 
 
