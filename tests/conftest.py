@@ -38,6 +38,7 @@ MEMORY_FOLDER = Path("/dev/shm")
 MEMORY_BYTES = 4 << 30
 PATIENCE_SECONDS = 60.0
 SAMPLES = ROOT / "sample_data"
+CASE_FILES = ROOT / "tests" / "cases"
 
 
 def sample_files() -> list[Path]:
@@ -60,7 +61,7 @@ def sample_options(path: Path) -> list[str]:
 
 def cases(name: str) -> dict[str, list[Any]]:
     """Return tables of tests that are words and figures only; an empty word stands for none."""
-    return tomllib.loads((ROOT / "tests" / "cases" / f"{name}.toml").read_text(encoding="utf-8"))
+    return tomllib.loads((CASE_FILES / f"{name}.toml").read_text(encoding="utf-8"))
 
 
 def expected_file(path: Path) -> Path:

@@ -180,36 +180,6 @@ def rows_read(found: Detection) -> tuple[object, ...]:
     return *layout, *changes, [{**frame, "call.line": 0} for frame in frames], reasons
 
 
-OWN = """
-name = "own"
-title = "Own"
-certainty = "real"
-[columns]
-id = "Id"
-agent = "Agent"
-dialled = "Dialled"
-result = "Result"
-rung = "Rung"
-started = "Started"
-[[direction]]
-when = { agent = { empty = false } }
-is = "outgoing"
-[[outcome]]
-column = "result"
-words = { gone = "cancelled", machine = "voicemail", trunk = "our_side", busy = "busy" }
-[time]
-columns = "started"
-formats = ["%Y-%m-%d %H:%M:%S"]
-zone = "UTC"
-[call]
-id = ["id"]
-customer = "dialled"
-agent = "agent"
-ring_seconds = "rung"
-"""
-"""A format of an operator's own."""
-
-
 @cache
 def as_it_is(path: Path) -> Result:
     """Return what becomes of a sample's rows by its expected file, without hints; `test_golden.py` proves it."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tomli
 
-from conftest import SAMPLES, cases, expected_file, read_results, table
+from conftest import CASE_FILES, SAMPLES, cases, expected_file, read_results, table
 from importer.errors import ConfigurationError, InputUnusableError
 from importer.formats.catalogue import load_catalogue, load_format
 from importer.formats.detected import Detection
@@ -22,41 +22,7 @@ CASES = cases("formats")
 
 SCHEMAS = Path(str(files("schemas")))
 
-OWN_FORMAT = """
-name = "own"
-title = "Own"
-certainty = "src"
-
-[columns]
-number = "Number dialled"
-agent = "Agent"
-word = "Result"
-started = "Started"
-
-[detect.patterns]
-number = '.+'
-
-[derived]
-digits = [{ column = "number", extract = '(\\d+)' }]
-
-[[direction]]
-when = { agent = { empty = false } }
-is = "outgoing"
-
-[[outcome]]
-column = "word"
-table = "sip"
-words = { gone = "invalid" }
-
-[time]
-columns = "started"
-formats = ["%Y-%m-%d %H:%M:%S"]
-
-[call]
-unique_by = ["agent", "number", "started"]
-customer = "digits"
-agent = "agent"
-"""
+OWN_FORMAT = (CASE_FILES / "own_format.toml").read_text(encoding="utf-8")
 
 FICTIONAL = re.compile(r"1?212555\d{4}|447700900\d{3}|61491570\d{3}")
 

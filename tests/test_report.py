@@ -399,25 +399,6 @@ QUIET = (
     *("--virtual-time-budget=10000", "--dump-dom"),
 )
 WIDTHS = (1280, 700, 400)
-FRAMES = """<!DOCTYPE html><link rel="icon" href="data:,"><body><script>
-const widths = %s, found = {};
-const inside = cell => cell.clientWidth - parseFloat(getComputedStyle(cell).paddingRight);
-for (const width of widths) {
-  const frame = document.createElement("iframe");
-  frame.width = width; frame.height = 900; frame.src = "page.html";
-  frame.onload = () => {
-    const root = frame.contentDocument.documentElement;
-    const right = Math.max(...[...root.querySelectorAll("*")].map(each => each.getBoundingClientRect().right));
-    const bars = [...root.querySelectorAll(".bars tr")].filter(each => each.querySelector("i")).map(each => [
-      each.querySelector("i").style.width,
-      each.querySelector("i").getBoundingClientRect().width / inside(each.querySelector(".bar"))]);
-    found[width] = [Math.ceil(Math.max(root.scrollWidth, right)), bars];
-    if (Object.keys(found).length === widths.length)
-      document.body.innerHTML = "<p id=found>" + JSON.stringify(found) + "</p>";
-  };
-  document.body.append(frame);
-}
-</script>"""
 
 
 @pytest.mark.slow
@@ -425,7 +406,8 @@ for (const width of widths) {
 def test_page_fits_every_width_and_asks_for_nothing(hostile_path: Path, tmp_path: Path) -> None:
     """Nothing stands out to the right at any width, bars are drawn as long as they say, nothing is asked for."""
     served, asked = hostile_path.parent, list[str]()
-    (served / "frames.html").write_text(FRAMES % json.dumps(WIDTHS))
+    frames = Path(__file__).with_name("cases").joinpath("frames.html").read_text(encoding="utf-8")
+    (served / "frames.html").write_text(frames % json.dumps(WIDTHS))
 
     class Handler(SimpleHTTPRequestHandler):
         def log_request(self, *_: object) -> None:

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import samples
-from conftest import Program, cases, read_results, table
+from conftest import CASE_FILES, Program, cases, read_results, table
 from importer.errors import ConfigurationError, InputUnusableError
 from importer.files.export import open_tables
 from importer.files.json_objects import FIRST_RECORDS, LONGEST_VALUE, rows_of_cells, rows_of_objects
@@ -496,13 +496,8 @@ def test_json_export(tmp_path: Path, program: Program) -> None:
 
 
 # printed text -------------------------------------------------------------------------------------------------
-PRINTED = re.sub(
-    r"(?s)\[columns\].*(?=\[\[direction)",
-    "[file.columns]\nid = [1, 4]\ndialled = [6, 17]\nstarted = [19, 37]\nresult = [39, 42]\n",
-    samples.OWN.replace("{ agent = {", "{ id = {").replace(
-        'agent = "agent"\nring_seconds = "rung"', 'agent = "id"'
-    ),
-)
+PRINTED = (CASE_FILES / "printed_format.toml").read_text(encoding="utf-8")
+"""A format of columns by position."""
 PRINTED_ROW = "{:<4} +12125550142 2026-03-02 09:14:07 busy"
 
 
