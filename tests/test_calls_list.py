@@ -145,21 +145,12 @@ def test_lists_that_will_not_do(
     assert "+1212" not in ran.stderr
 
 
-@table(
-    ("starts", "rows", "expected"),
-    [
-        ([0], [0], [("yes", "2", "+0 s")]),
-        ([0, 40], [38], [("no", "", ""), ("yes", "2", "-2 s")]),
-        ([0, 40], [38, 2], [("yes", "3", "+2 s"), ("yes", "2", "-2 s")]),
-        ([0, 30], [20, 29], [("yes", "2", "+20 s"), ("yes", "3", "-1 s")]),
-        ([0, 30], [90, 95], [("no", "3", "+95 s"), ("yes", "2", "+60 s")]),
-    ],
-)
-def test_a_row_is_one_call(starts: list[int], rows: list[int], expected: list[tuple[str, ...]]) -> None:
+@table(("starts", "rows", "expected"), CASES["rows"])
+def test_a_row_is_one_call(starts: list[int], rows: list[int], expected: list[list[str]]) -> None:
     """Of calls to one number within a minute, a row stands for the nearest and for no other."""
     nobody = Call("c1", State.BUSY, "", "+12125550101", "", "", "", "", Place("", 2))
     calls = [replace(nobody, start_time=f"2026-03-02 14:00:{at:02}") for at in starts]
     noon = 1_772_460_000
     listed = [(str(line), noon + at, "+12125550101", "", "") for line, at in enumerate(rows, start=2)]
     found = look_up(calls, pd.DataFrame(listed, columns=["line", *COLUMNS]))
-    assert [row[2:5] for row in found] == expected
+    assert [[*row[2:5]] for row in found] == expected

@@ -388,15 +388,7 @@ def test_resolve(ledger: Ledger, decision: Decision, state: CallState) -> None:
     assert len(kept) % 2 == 0
 
 
-@table(
-    ("changed", "is_other"),
-    [
-        ({"customer_number": "+61491570006", "start_time": "2026-03-01 10:00:01"}, True),
-        ({"customer_number": "+61491570006", "start_time": "2026-02-27 09:59:59"}, True),
-        ({"customer_number": "+61491570006", "start_time": "2026-03-01 10:00:00"}, False),
-        ({"start_time": "2026-03-02 10:00:00"}, False),
-    ],
-)
+@table(("changed", "is_other"), CASES["used_again"])
 def test_id_used_again(tmp_path: Path, changed: dict[str, str], is_other: bool) -> None:
     """A call that waits is neither replaced nor closed by one of its id to another customer, days apart."""
     create_ledger(tmp_path / "ledger.sqlite", now=CREATED)
