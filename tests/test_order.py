@@ -1,8 +1,7 @@
 """Which calls go first, which at all when there is a limit, and what a person is asked and told about that."""
 
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +22,12 @@ from states import ACCEPTED, UNCERTAIN
 CASES = cases("order")
 
 OLD, MIDDLE, NEW = "2026-03-01", "2026-03-02", "2026-03-05"
+
+
+@pytest.fixture
+def _asked(account: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the answer that other tests give beforehand."""
+    monkeypatch.delenv("CDR_IMPORTER_YES")
 
 
 def at_nine(number: int, day: str) -> str:
@@ -61,10 +66,9 @@ def test_order(
     assert (sent(account), ledger_counts(backlog.parent).get("pending", 0)) == (numbers, left)
 
 
-@pytest.mark.usefixtures("backlog")
-def test_deliver_asks(account: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("_asked", "backlog")
+def test_deliver_asks(account: Simulator, tmp_path: Path) -> None:
     """`deliver` asks as `import` does, about what goes now; a no leaves all pending and no results."""
-    monkeypatch.delenv("CDR_IMPORTER_YES")
     asked: list[Outlook] = []
     listener = Listener(confirm=lambda outlook: bool(asked.append(outlook)))
     with pytest.raises(StoppedError, match="as you said"):
@@ -77,9 +81,9 @@ def test_deliver_asks(account: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_p
         assert ledger.runs(1)[0].exit_code == 130
 
 
-def test_no_leaves_uncertain_calls(account: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("_asked")
+def test_no_leaves_uncertain_calls(account: Simulator, tmp_path: Path) -> None:
     """A no to `deliver --on-uncertain resend` leaves uncertain what was uncertain, a yes sends it again."""
-    monkeypatch.delenv("CDR_IMPORTER_YES")
     make_waiting(tmp_path / "ledger.sqlite", 1)
     with opened(tmp_path / "ledger.sqlite") as ledger:
         bring_to(ledger, UNCERTAIN, call("b1"))
@@ -107,18 +111,6 @@ def days_ago(days: int) -> str:
     return f"{datetime.now(UTC) - days * DAY:%Y-%m-%d %H:%M:%S}"
 
 
-@pytest.fixture
-def _asked(account: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the answer that other tests give beforehand."""
-    monkeypatch.delenv("CDR_IMPORTER_YES")
-
-
-def calls_in(ledger: Path) -> int:
-    """Count the calls a ledger knows."""
-    with closing(sqlite3.connect(ledger)) as connection:
-        return int(connection.execute("SELECT count(*) FROM calls").fetchone()[0])
-
-
 @pytest.mark.usefixtures("_asked")
 def test_answer_no(account: Simulator, tmp_path: Path) -> None:
     """A no leaves neither calls nor results, and the question named all that would have been sent."""
@@ -127,7 +119,7 @@ def test_answer_no(account: Simulator, tmp_path: Path) -> None:
     listener = Listener(confirm=lambda outlook: bool(asked.append(outlook)))
     with pytest.raises(StoppedError, match="as you said"):
         imported(write_export(tmp_path / "export.csv", rows), listener, limit=2)
-    assert calls_in(tmp_path / "ledger.sqlite") == 0
+    assert ledger_counts(tmp_path) == {}
     assert sorted(path.name for path in tmp_path.glob("results*")) == []
     assert account.arrivals == ()
     assert [(each.calls, each.left_pending, each.from_earlier) for each in asked] == [(2, 1, 0)]
@@ -176,7 +168,7 @@ def test_first_import_of_old_calls(program: Program, account: Simulator, tmp_pat
     assert (ran.code, len(account.arrivals)) == (ExitCode.CONFIGURATION, 0)
     assert "and this ledger has sent nothing yet" in ran.stderr
     assert "Give --since 30d to leave older calls out, or --yes" in ran.stderr
-    assert calls_in(tmp_path / "ledger.sqlite") == 0
+    assert ledger_counts(tmp_path) == {}
     old = write_export(tmp_path / "old.csv", [call_row(3, start_time=days_ago(40))])
     since = ("--ledger", tmp_path / "other.sqlite", "--results", tmp_path / "0.csv", "--since", "60d")
     assert program("import", "--init-ledger", *since, old).code == 0

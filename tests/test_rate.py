@@ -41,15 +41,10 @@ def test_rate_is_kept_at_the_server(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-m", "importer", *words, path], check=True)
         with urllib.request.urlopen(f"{base_url}/sandbox/calls") as answer:
             arrived = [call["arrived_at"] for call in json.load(answer)]
-    moments = sorted(seconds_of(each) for each in arrived)
+    moments = sorted(datetime.fromisoformat(each).timestamp() for each in arrived)
     pace = RATE / median(late - early for early, late in zip(moments, moments[RATE:], strict=False))
     worst = most_within(moments, 1 - STAMPED_LATE_SECONDS)
     print(f"worst second {worst}, pace {pace:.2f} of {RATE} in {moments[-1] - moments[0]:.1f} s")
     assert worst <= RATE
     assert pace >= 0.97 * RATE
     assert most_within(moments, 0.1) <= RATE / 4
-
-
-def seconds_of(arrived_at: str | float) -> float:
-    """Return the simulator's moment in seconds."""
-    return arrived_at if isinstance(arrived_at, float) else datetime.fromisoformat(arrived_at).timestamp()

@@ -19,7 +19,7 @@ from importer.ledger.reader import open_reader
 from importer.pipeline.sending import UNANSWERED_IN_A_ROW
 from importer.records import Timeouts
 from importer.settings.values import Limit, Rate
-from misbehaviour import FOREVER, ORDINARY, Fault
+from misbehaviour import FOREVER, ORDINARY, TOKENS, Fault
 from misbehaviour.connections import Behaviour, Peer, answering, http_answer
 from steps import Step, at
 
@@ -169,7 +169,7 @@ def test_run(night: Night, name: str) -> None:
     case = CASES[name]
     night.take_in(sum(case.states.values()))
     night.api.script(*case.script)
-    night.api.script_tokens(*case.tokens)
+    night.api.script(*case.tokens, path=TOKENS)
     ended = night.run(**case.options)  # type: ignore[arg-type]
     assert (ended.why, night.states()) == (case.why, case.states)
     assert case.posts is None or night.posts() == [f"call{number:03}" for number in case.posts]
@@ -201,7 +201,7 @@ def test_another_api_host_is_named(night: Night, serve: Serve) -> None:
     """An API host that is none of Zoho's gets neither token nor call, not even a connection: 78."""
     night.take_in(2)
     other = serve(answering(http_answer()))
-    night.api.script_tokens(Fault(changes={"api_domain": other.base_url}))
+    night.api.script(Fault(changes={"api_domain": other.base_url}), path=TOKENS)
     ended = night.run(api_url=None)
     assert (ended.code, night.states(), other.connections) == (78, {"pending": 2}, 0)
     assert "API host" in ended.notes[-1]
@@ -211,9 +211,9 @@ def test_another_api_host_is_named(night: Night, serve: Serve) -> None:
 def test_second_signal_cuts_the_sign_in(night: Night) -> None:
     """A second signal does not wait for the token endpoint: everything is pending, and no other try is made."""
     night.take_in(2)
-    night.api.script_tokens(Fault(delay_seconds=2))
+    night.api.script(Fault(delay_seconds=2), path=TOKENS)
     ended = night.run(is_cut=lambda: night.api.token_requests > 0)
-    asked = night.api.token_arrivals
+    asked = night.api.arrived[TOKENS]
     assert (ended.why, night.states(), night.api.arrivals) == ((143, "signal"), {"pending": 2}, ())
     assert [arrival.status for arrival in asked] == [None]
 

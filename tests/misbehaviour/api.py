@@ -87,22 +87,13 @@ class Simulator(Server):
         return tuple(self.arrived[CALLS])
 
     @property
-    def token_arrivals(self) -> tuple[Arrival, ...]:
-        """Every request to the token endpoint, in order of arrival."""
-        return tuple(self.arrived[TOKENS])
-
-    @property
     def token_requests(self) -> int:
         """How many requests the token endpoint received."""
-        return len(self.token_arrivals)
+        return len(self.arrived[TOKENS])
 
     def script(self, *faults: Fault, path: str = CALLS) -> None:
         """Queue faults for the next requests to a path."""
         self._faults.setdefault(path, deque()).extend(faults)
-
-    def script_tokens(self, *faults: Fault) -> None:
-        """Queue faults for the next requests to the token endpoint."""
-        self.script(*faults, path=TOKENS)
 
     def wait_until_left(self) -> None:
         """Wait until all was judged that clients, gone by now, had sent."""
