@@ -30,6 +30,7 @@ from misbehaviour.connections import (
     Peer,
     answering,
     black_hole,
+    drip,
     http_answer,
     https_url,
     last_words,
@@ -280,13 +281,6 @@ def test_addresses_that_lead_nowhere(clients: Clients, monkeypatch: pytest.Monke
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-def drip_the_end(peer: Peer) -> None:
-    """Answer slowly, but in time."""
-    peer.read_request()
-    peer.send(http_answer()[:-5])
-    peer.drip(http_answer()[-5:])
-
-
 @pytest.mark.fault(61)
 @table(
     ("behaviour", "status", "body"),
@@ -296,7 +290,7 @@ def drip_the_end(peer: Peer) -> None:
         (last_words(CHUNKED + b"25\r\n" + SUCCESS_BODY + b"\r\n0\r\n\r\n"), 200, SUCCESS_BODY),
         (last_words(b"HTTP/1.0 200 OK\r\n\r\n" + SUCCESS_BODY), 200, SUCCESS_BODY),
         (last_words(b"HTTP/1.1 100 Continue\r\n\r\n" + http_answer()), 200, SUCCESS_BODY),
-        (drip_the_end, 200, SUCCESS_BODY),
+        (drip(http_answer(), kept=-5), 200, SUCCESS_BODY),
     ],
 )
 def test_whole_in_other_forms(

@@ -26,6 +26,7 @@ from misbehaviour.connections import (
     Server,
     answering,
     black_hole,
+    drip,
     http_answer,
     https_url,
     in_turn,
@@ -82,11 +83,6 @@ def test_tls_refused(night: Night, serve: Serve, certificate: Certificate, tmp_p
     nothing_sent(night, ended, (78, "tls_certificate" if kind in CERTIFICATES else "tls_refused"))
     server.stop()
     assert (server.connections, requests) == (2, [])
-
-
-def drip(whole: bytes, *, kept: int) -> Behaviour:
-    """Send a part of an answer, then the rest a byte at a time."""
-    return in_turn(Peer.read_request, saying(whole[:kept]), lambda peer: peer.drip(whole[kept:]))
 
 
 def begin_handshake(peer: Peer) -> None:

@@ -210,6 +210,11 @@ def last_words(data: bytes) -> Behaviour:
     return in_turn(Peer.read_request, saying(data))
 
 
+def drip(whole: bytes, *, kept: int) -> Behaviour:
+    """Answer one request with a part of these bytes, then the rest a byte at a time."""
+    return in_turn(Peer.read_request, saying(whole[:kept]), lambda peer: peer.drip(whole[kept:]))
+
+
 def under_tls(context: ssl.SSLContext, behaviour: Behaviour) -> Behaviour:
     """Play a behaviour behind a handshake."""
 
