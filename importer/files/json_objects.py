@@ -413,8 +413,9 @@ class _Text:
         return _BY_ID.match(self._buffer, self._place) is not None
 
     def listed(self) -> Iterator[None]:
-        """Step over a list; the caller steps over each element of it."""
-        yield from self.elements("[]") if self.peek() == "[" else (None for _ in self.members())
+        """Step over a list; the caller steps over each element of it, but a day that is null."""
+        by_key = (None for _ in self.members() if self.peek() != "n" or self.value())
+        yield from self.elements("[]") if self.peek() == "[" else by_key
 
     def items(self) -> Iterator[None]:
         """Step over the text: objects or lists of them, which pages of an answer may be, one after the other."""
