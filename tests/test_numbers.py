@@ -24,27 +24,21 @@ def read(text: str, country: str | None = "DE", digits: str = "national", prefix
     return NumberBook(NumberRules(country or None, digits, (*filter(None, prefix.split(",")),))).read(text)
 
 
-@table(("country", "e164", "texts"), CASES["numbers"])
-def test_number(country: str | None, e164: str, texts: tuple[str, ...]) -> None:
-    """A number as dialled in the country or from it is read with its plan, whatever stands around or in it."""
-    assert {text: read(text, country) for text in texts} == dict.fromkeys(texts, NumberReading(e164))
+def reading_of(found: str) -> NumberReading:
+    """Return the reading that a table states: a valid number, or a reason."""
+    return NumberReading(found) if found.startswith("+") else NumberReading("", found)
 
 
-@table(("country", "reason", "texts"), CASES["unusable"])
-def test_unusable_text(country: str | None, reason: str, texts: tuple[str, ...]) -> None:
-    """What is not plainly one customer's number has no E.164 and a reason of its own."""
-    assert {text: read(text, country) for text in texts} == dict.fromkeys(texts, NumberReading("", reason))
+@table(("country", "found", "texts"), [*CASES["numbers"], *CASES["unusable"]])
+def test_number(country: str | None, found: str, texts: tuple[str, ...]) -> None:
+    """A number, whatever stands around or in it, is read with its plan; what is not plainly one has a reason."""
+    assert {text: read(text, country) for text in texts} == dict.fromkeys(texts, reading_of(found))
 
 
 @table(("country", "text", "e164"), CASES["possible"])
 def test_possible_only(country: str, text: str, e164: str) -> None:
     """A number in no known range that may lack digits is kept for calls to numbers that do not exist."""
     assert read(text, country) == NumberReading(e164, "invalid_number")
-
-
-def reading_of(found: str) -> NumberReading:
-    """Return the reading that a table states: a valid number, or a reason."""
-    return NumberReading(found) if found.startswith("+") else NumberReading("", found)
 
 
 @table(("country", "text", "found"), CASES["plain_digits"])

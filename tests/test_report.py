@@ -26,7 +26,7 @@ from importer.ledger.reader import open_reader
 from importer.records import Receipt
 from importer.report.data import Report, found_run, history_report, pace_of, results_report, run_report
 from importer.report.page import page_of, write_page
-from ledgers import LATER_RUN, RUN, call, opened, take
+from ledgers import LATER_RUN, RUN, make_waiting, opened
 from misbehaviour import Fault, Simulator
 from schemas.vocabulary import RESULT_COLUMNS, CallState
 
@@ -437,11 +437,9 @@ def test_page_fits_every_width_and_asks_for_nothing(hostile_path: Path, tmp_path
     assert {*asked} == {"/frames.html", "/page.html"}
 
 
-def test_uncertain_calls_of_a_late_run(path: Path) -> None:
+def test_uncertain_calls_of_a_late_run(tmp_path: Path) -> None:
     """A run's report has its uncertain calls, however many older ones wait in the ledger."""
-    with opened(path) as ledger:
-        take(ledger, *(call(f"call{number:05}", line=number + 2) for number in range(203)))
-        ledger.finish_run(ExitCode.OK, "{}")
+    make_waiting(path := tmp_path / "ledger.sqlite", 203)
     for run, calls in ((RUN, range(201)), (LATER_RUN, range(201, 203))):
         with opened(path, replace(run, run_id=f"{run.run_id}-sent", command="deliver")) as ledger:
             for number in calls:
