@@ -74,9 +74,8 @@ def detect(
         # taking the first would leave out the calls of the other, night by night and in silence.
         found: list[tuple[ExportFile, Detection | None]] = []
         unknown: list[UnknownFormatError] = []
-        for tables in export.open_tables(
-            path, settings.sheet, partial(headers.format_of_header, shapes=(*formats, *lookalikes))
-        ):
+        is_header = partial(headers.format_of_header, shapes=(*formats, *lookalikes))
+        for tables in export.open_tables(path, settings.sheet, is_header):
             for table in tables:
                 try:
                     found.append((table, _detect(table, formats, settings, lookalikes)))

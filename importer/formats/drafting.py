@@ -53,7 +53,6 @@ _OF_DIGITS = {
 }
 """How it knows times of digits only: strptime also takes ids and telephone numbers for such."""
 
-
 _OPEN_DIRECTION = """\
 [[direction]]
 when = { TODO = "TODO" } # TODO which column says it, and by which word? Write a rule for each word
@@ -200,10 +199,9 @@ def draft_of(path: Path, settings: Settings) -> Draft:
     text, is_cut = sample_text(file, encoding)
     delimiter, width, header_line, header = outline_of(Sample(text, is_cut=is_cut), asked[1])
     if not delimiter:
-        raise InputUnusableError(
-            f"{file.shown} has one column only, whichever of comma, semicolon, tab and | divides it",
-            hint="Name the character with --delimiter; a file of fixed columns cannot be read.",
-        )
+        fault = f"{file.shown} has one column only, whichever of comma, semicolon, tab and | divides it"
+        hint = "Name the character with --delimiter; a file of fixed columns cannot be read."
+        raise InputUnusableError(fault, hint=hint)
     rows: list[list[str]] = []  # the records below the header that are as wide as most
     with file.open_text(encoding) as source:
         for line, cells in numbered_records(source, Dialect(delimiter, Quotes.DOUBLED)):
@@ -214,9 +212,8 @@ def draft_of(path: Path, settings: Settings) -> Draft:
             if line > (header_line or 0) and is_row:
                 rows.append(list(map(plain_cell, cells)))
     if not rows:
-        raise InputUnusableError(
-            f"{file.shown} has no rows to learn from", hint="Take an export of a day with calls of every kind."
-        )
+        hint = "Take an export of a day with calls of every kind."
+        raise InputUnusableError(f"{file.shown} has no rows to learn from", hint=hint)
     columns: dict[str, Column] = {}
     for place, column in enumerate(zip(*rows, strict=True)):
         title = plain_cell(header[place]) if header else ""
