@@ -216,6 +216,7 @@ TEXTS = st.text(st.sampled_from('ab1 ,"\n\\'), max_size=60)
 @given(TEXTS, st.sampled_from(["doubled", "backslash"]), st.booleans(), CHUNK_ROWS, BLOCK_BYTES)
 @example('a,b",c\n', "doubled", False, 100_000, 50)
 @example(",,1,", "doubled", False, 1, 1 << 20)
+@example('"\n"1\\', "backslash", False, 1, 1 << 20)
 @example('a,"b"c,"d\n', "doubled", False, 1, 1)
 @example('a,  "b,b",c\n', "doubled", True, 1, 1 << 20)
 @example('"\n,,', "doubled", False, 1, 1 << 20)
@@ -229,6 +230,8 @@ def test_any_rows(folder: Path, body: str, quotes: str, skip: bool, chunk_rows: 
     except OddEscapeError:
         return
     except UnclosedError:
+        if body.endswith("\\"):  # the file may go on: an unfinished row, unless it takes in a whole one
+            return
         records = [(2, None, "\n1,2,3")]
     is_open = bool(records) and (records[-1][1] is None or body.endswith(records[-1][2] or "\0"))
     if is_open and len(records[-1][1] or ()) >= 3:  # whether its last cell is whole is a matter of its own
