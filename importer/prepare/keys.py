@@ -154,10 +154,9 @@ def plain_keys(keys: pd.Series) -> pd.Series:
     """Return the keys of calls in one of the ways in which programs write them (`other_keys`)."""
     if pc.any(pc.match_substring(arrow_of(keys), "-"), min_count=0).as_py():  # a tenth of the time of the pattern
         keys = keys.mask(keys.str.contains(UUID, regex=True), keys.str.lower())
-    if pc.any(pc.match_substring(arrow_of(keys), "+"), min_count=0).as_py():
-        keys = keys.str.replace(PLUS, r"\1", regex=True)
-    if pc.any(pc.match_substring(arrow_of(keys), ":00"), min_count=0).as_py():
-        keys = keys.str.replace(_FULL_MINUTE, r"\1", regex=True)
+    for sign, pattern in (("+", PLUS), (":00", _FULL_MINUTE)):
+        if pc.any(pc.match_substring(arrow_of(keys), sign), min_count=0).as_py():
+            keys = keys.str.replace(pattern, r"\1", regex=True)
     without_id = keys.str.startswith("u")
     if without_id.any():
         bare = keys[without_id]
@@ -174,8 +173,8 @@ def other_keys(key: str, customer: str = "") -> list[str]:
     """Return the keys of a call without an id, or with one of several columns or a UUID, as others write them.
 
     Numbers begin with a plus, zeros or neither, days, months, hours and durations with a 0 or not. 21:14 is
-    9:14 PM, 0:00:25 is 12:00:25 AM, 9:14 is 9:14:00, 101 is 101.0 or 101.00, 1772460847.50 may have
-    lost its zero. The letters of a UUID are large or small ones.
+    9:14 PM, 0:00:25 is 12:00:25 AM, 9:14 is 9:14:00, 101 is 101.0 or 101.00, 1772460847.50 may have lost its
+    zero. The letters of a UUID are large or small ones.
     (212) 555-0142 is 2125550142, and with the country code of the ``customer``'s E.164 number 12125550142; these
     are (212) 555-0142 and (1212) 555-0142, as Excel prints them.
     """
