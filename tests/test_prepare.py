@@ -103,3 +103,17 @@ def test_table_gives_the_same_with_and_without_header(name: str, tmp_path: Path)
         other = f"{header}\n{text}"
     assert samples.prepared_text(tmp_path, other).content() == samples.as_it_is(path).content()
     assert bool(as_sampled.header) is not bool(samples.detected(tmp_path / "export.csv").header)
+
+
+@pytest.mark.slow
+@table("sample", ["3cx-cdr/day.csv", "audiocodes-sbc/day.csv"])
+def test_field_that_the_administrator_left_out(sample: str, tmp_path: Path) -> None:
+    """Records without header and without one field are refused: their cells would be read under other names."""
+    found = samples.detected(SAMPLES / sample)
+    records = [record.split(found.dialect.delimiter) for record in samples.split_records(found)[1]]
+    patterns = [*found.format.detect.patterns, *found.format.layouts[0].where]
+    for place in range(1, max(found.positions[name] for name in patterns)):
+        lines = [found.dialect.delimiter.join(cells[:place] + cells[place + 1 :]) for cells in records]
+        (tmp_path / f"{place}.csv").write_text("".join(lines), encoding="utf-8")
+        with pytest.raises(InputUnusableError):
+            samples.detected(tmp_path / f"{place}.csv")
