@@ -119,6 +119,8 @@ def working(count: int) -> Iterator[Workers | None]:
     except BaseException as error:
         for child in multiprocessing.active_children():  # nobody needs what they have begun
             child.kill()
+        if sys.version_info < (3, 11, 5):  # it would wait for ever to write a task that is larger than a pipe
+            executor._call_queue._reader.close()  # type: ignore[attr-defined]
         executor.shutdown(cancel_futures=True)
         if isinstance(error, BrokenExecutor):
             raise ImporterError(

@@ -222,6 +222,15 @@ def test_worker_that_dies_before_it_is_asked() -> None:
             executor.submit(int)
 
 
+def test_end_while_a_task_is_handed_over() -> None:
+    """A run that breaks off while a task larger than a pipe, as with many agents, waits for a worker ends."""
+    with pytest.raises(KeyError), working(2) as executor:
+        assert executor is not None
+        begun = [executor.submit(each, *of) for each, of in [(time.sleep, (9e9,)), (len, ("x" * 999_999,))] * 3]
+        wait_until(begun[2].running)  # CPython calls one running that it hands over
+        raise KeyError
+
+
 @pytest.mark.slow
 def test_signals_while_workers_start() -> None:
     """A worker lives on whatever signal to all processes comes in while it starts: the program decides."""
