@@ -337,7 +337,7 @@ class Delivery:
                 "`cdr-importer deliver`, sends what is left."
             )
         if not stop and run.settings.limit is not None and not run.settings.sandbox and outlook.left_pending:
-            what = "it" if outlook.calls == 1 else "them"
+            what = "the call of this run" if outlook.calls == 1 else "the calls of this run"
             others = counted(outlook.left_pending, "call").removeprefix("1 ")
             run.listener.note(f"Look at {what} in Zoho, then `cdr-importer deliver` sends the other {others}.")
         return stop
