@@ -70,6 +70,7 @@ _ENDS_WITHOUT_RESULTS = frozenset({ExitCode.LEDGER, ExitCode.INTERNAL, ExitCode.
 # Whatever answers may put anything there, a number too; Zoho's own codes look like this.
 _CODE = re.compile(r"[A-Z][A-Z_]{1,60}")
 
+_WHAT_SENDS_IT = "pending still: the next run, or `cdr-importer deliver`, sends what is left."
 _LOOK = "Look for the call in Zoho, then settle it with `cdr-importer resolve`."
 
 
@@ -332,10 +333,7 @@ class Delivery:
             api_url, (_, hosts) = run.settings.api_url, DATA_CENTERS[run.settings.data_center]
             host = urlsplit(api_url).hostname if api_url else " or ".join(sorted(hosts))
             calls = counted(count, "call was", "calls were")
-            run.listener.note(
-                f"{calls} not taken by {host} ({', '.join(+untaken)}), pending still: the next run, or "
-                "`cdr-importer deliver`, sends what is left."
-            )
+            run.listener.note(f"{calls} not taken by {host} ({', '.join(+untaken)}), {_WHAT_SENDS_IT}")
         if not stop and run.settings.limit is not None and not run.settings.sandbox and outlook.left_pending:
             what = "the call of this run" if outlook.calls == 1 else "the calls of this run"
             others = counted(outlook.left_pending, "call").removeprefix("1 ")
@@ -418,7 +416,7 @@ class Delivery:
             raise failure
         code = self.run.interrupted()
         if code is not None:
-            return Stop(code, "signal", "Stopped by a signal; the rest stays pending.")
+            return Stop(code, "signal", f"Stopped by a signal; the rest is {_WHAT_SENDS_IT}")
         if isinstance(failure, ImporterError):
             text = ". ".join(filter(None, (failure.message, failure.hint)))
             return Stop(*ending_of(failure), text)
