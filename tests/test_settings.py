@@ -286,11 +286,12 @@ def test_moment(text: str, timezone: str | None, expected: str) -> None:
     assert parse_moment(text, now=NOW, timezone=timezone or None) == datetime.fromisoformat(expected).timestamp()
 
 
-@table(("text", "timezone", "fault"), CASES["no_moments"])
-def test_moment_refused(text: str, timezone: str, fault: str) -> None:
-    """A local time that the clock skipped or showed twice, another form or no date is refused with the reason."""
-    with pytest.raises(UsageError, match=fault):
+@table(("text", "timezone", "fault", "advice"), CASES["no_moments"])
+def test_moment_refused(text: str, timezone: str, fault: str, advice: str) -> None:
+    """A local time skipped or shown twice, another form or no date is refused with reason and what to write."""
+    with pytest.raises(UsageError, match=fault) as refused:
         parse_moment(text, now=NOW, timezone=timezone)
+    assert advice in refused.value.hint
 
 
 LOCAL = st.datetimes(datetime(1990, 1, 1), datetime(2037, 1, 1)).map(lambda local: f"{local:%Y-%m-%d %H:%M:%S}")

@@ -373,9 +373,10 @@ def parse_moment(text: str, *, now: datetime, timezone: str | None) -> int:
             if len(instants) == 1:
                 return int(instants.pop().timestamp())
             fault = "occurs twice" if instants else "does not exist"
+            earlier, later = (each.astimezone(zone).isoformat() for each in sorted(readings))
             raise UsageError(
                 f"the local time {given} {fault} in {zone}: its clock was changed then",
-                hint="Give it with its offset, like 2026-03-01T14:30+01:00, or take another time.",
+                hint=f"Write {earlier}, or {later}, which is later.",
             )
         day = now.astimezone(zone).date() - timedelta(_DAYS_BACK[text]) if is_word else given.date()
         return int(datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC).timestamp())
