@@ -67,7 +67,11 @@ def test_without_a_terminal(program: Program, uncertain: Path, tmp_path: Path) -
         "call00001,2026-03-02 14:00:01,yes,3,'-31 s,Outbound,Unattended Dialled",
         "call00002,2026-03-02 14:00:02,no,5,'+18000 s,Outbound,Unattended Dialled",
     ]
-    assert ran.stderr == "cdr-importer: calls.csv: 3 calls, read on the clock of America/New_York\n"
+    assert ran.stderr.splitlines() == [
+        "cdr-importer: calls.csv: 3 calls, read on the clock of America/New_York",
+        "cdr-importer: 1 call was not found, and is in the list hours apart: it may show another clock",
+        "  Name the time zone of the Zoho user who exported it: --timezone Europe/London.",
+    ]
     assert ledger_counts(tmp_path) == {"uncertain": 3}
 
 
@@ -80,7 +84,8 @@ def test_at_a_terminal(
         terminal.expect("Settle those found (2) as sent?")
         terminal.type(answer)
         assert terminal.finish() == 4
-        assert "may come late: look again" in terminal.shown
+        left = "3 calls are" if answer == "n" else "1 call is"
+        assert f"{left} uncertain now; a call that is not in the list" in terminal.shown
         assert ledger_counts(tmp_path) == counts
     assert max(map(len, terminal.lines())) <= 80
     assert program("status").code == 4
@@ -106,6 +111,25 @@ def test_clock_of_the_list(program: Program, uncertain: Path, tmp_path: Path) ->
     assert [row[1] for row in found(ran.stdout)] == ["yes", "yes", "no"]
 
 
+def test_clock_in_doubt(program: Program, uncertain: Path) -> None:
+    """A list in which calls are hours apart is one on another clock; one in which any is minutes apart is not."""
+    other = "Ann,Outbound,2026-03-02 14:03:00,,+12125550101,"
+    for lines, is_said in ((LIST[1:], True), ((LIST[1],), True), ((LIST[1], other), False), ((other,), False)):
+        path = write_list(uncertain.parent, HEADER, *lines)
+        ran = program("resolve", "--from", path, "--timezone", "UTC")
+        assert ("hours apart: it may show another clock" in ran.stderr) == is_said, lines
+
+
+def test_country_of_the_list(program: Program, uncertain: Path, tmp_path: Path) -> None:
+    """National numbers of the list are of the option's country, else of the latest run that had one."""
+    path = write_list(uncertain.parent, HEADER, "Ann,Outbound,2026-03-02 09:00:00,,(212) 555-0100,")
+    for country, is_found in (("GB", "no"), ("US", "yes")):
+        program(
+            "import", "--country", country, "--trust-country", write_export(tmp_path / "day.csv", [call_row(1)])
+        )
+        assert found(program("resolve", "--from", path, *ZONE).stdout)[0][1] == is_found
+
+
 @table(("start", "options", "is_found"), CASES["starts"])
 def test_starts(program: Program, uncertain: Path, start: str, options: Sequence[str], is_found: bool) -> None:
     """The layouts of Zoho's users are read; a start may be a minute off."""
@@ -127,7 +151,12 @@ def test_columns_of_another_language(program: Program, uncertain: Path) -> None:
     lines = ("Gewählte Nummer;Beginn;Art", "+12125550100;02.03.2026 09:00;Ausgehend")
     path = write_list(uncertain.parent, *lines, encoding="cp1252")
     ran = program("resolve", "--from", path, *ZONE)
-    assert (ran.code, "calls.csv has no column 'Call Start Time'" in ran.stderr) == (65, True)
+    assert ran.code == 65
+    assert ran.stderr.splitlines() == [
+        "cdr-importer: calls.csv has no column 'Call Start Time' and none 'Dialled Number'",
+        "  Export the Calls module with it, or say which column of the list it is: --columns "
+        "'start=...,number=...'. The list has: Gewählte Nummer, Beginn, Art.",
+    ]
     ran = program("resolve", "--from", path, *ZONE, "--columns", "start=Beginn,number=Gewählte Nummer,type=Art")
     assert ran.stdout.splitlines()[1].endswith("yes,2,'+0 s,Ausgehend,")
     assert program("resolve", "--from", path, *ZONE, "--columns", "begin=Beginn").code == 2

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from schemas.vocabulary import E164, counted
 SHOWN_UNCERTAIN = 20
 _DAYS = re.compile(r"([1-9][0-9]{0,4})d")
 _DAY_SECONDS = 86_400
+_NAME_THE_CLOCK = "Name the time zone of the Zoho user who exported it: --timezone Europe/London."
 _FORCE = click.option("--force", is_flag=True, help="Replace the page when it is there already.")
 
 
@@ -239,7 +240,8 @@ def resolve_command(
         return ExitCode.UNCERTAIN
     with held_ledger(settings, "resolve", show_message) as ledger:
         kept_back = ledger.resolve(call_ids, Decision(decision), note=note or "", who=user_name(os.geteuid()))
-    show(f"{len(set(call_ids))} settled as {decision}; until the next send --reopen takes it back.")
+    settled = f"{counted(len(set(call_ids)), 'call')} settled by --{decision.replace('_', '-')}"
+    show(f"{settled}; until the next send --reopen takes it back.")
     if kept_back:
         show(f"Not sent, since an export shows them attended: {', '.join(kept_back)}")
     return None
@@ -249,7 +251,7 @@ def _settle_found(settings: Settings, path: Path, columns: str, note: str | None
     """Show which uncertain calls the list has, and settle these if the person agrees; CSV without a terminal."""
     from importer.ledger.reader import open_reader
     from importer.ledger.values import Decision
-    from importer.pipeline.calls_list import COLUMNS, LOOKED_UP, look_up, read_list
+    from importer.pipeline.calls_list import COLUMNS, LOOKED_UP, hours_apart, look_up, read_list
     from importer.pipeline.ending import held_ledger
     from importer.results.cells import defused
 
@@ -258,18 +260,24 @@ def _settle_found(settings: Settings, path: Path, columns: str, note: str | None
         raise UsageError(f"--columns: {columns!r} is not ROLE=NAME,...", hint=f"Roles: {', '.join(COLUMNS)}.")
     with open_reader(settings.ledger) as reader:
         calls = [call for call, _, _ in reader.uncertain_calls(-1)]
-        zones = (json.loads(run.settings).get("timezone") for run in reader.runs(-1))
-        zone = settings.timezone or next(filter(None, zones), None)
+        latest = [json.loads(run.settings) for run in reader.runs(-1)]
+    zone, country = (
+        given or next(filter(None, (each.get(name) for each in latest)), None)
+        for name, given in (("timezone", settings.timezone), ("country", settings.country))
+    )
     if zone is None:
         raise ConfigurationError(
             f"resolve: nobody has said whose clock {path.name} shows",
-            hint="Name the time zone of the Zoho user who exported it: --timezone Europe/London.",
+            hint=_NAME_THE_CLOCK,
             reason="timezone",
         )
-    listed = read_list(path, COLUMNS | names, zone, settings)
+    listed = read_list(path, COLUMNS | names, zone, replace(settings, country=country))
     whose = "" if settings.timezone else ", as in the latest run"
     show_message(f"{path.name}: {counted(len(listed), 'call')}, read on the clock of {zone}{whose}")
     rows = look_up(calls, listed)
+    if count := hours_apart(rows):
+        apart = counted(count, "call was not found, and is", "calls were not found, and are")
+        show_message(f"{apart} in the list hours apart: it may show another clock", _NAME_THE_CLOCK)
     found, left = [row[0] for row in rows if row[2] == "yes"], len(calls)
     if not is_interactive():
         text = io.StringIO()
@@ -281,7 +289,8 @@ def _settle_found(settings: Settings, path: Path, columns: str, note: str | None
         with held_ledger(settings, "resolve", show_message) as ledger:
             ledger.resolve(found, Decision.SENT, note=note or f"in {path.name}", who=user_name(os.geteuid()))
         left -= len(found)
-    show(f"{left} are uncertain now; a call that is not in the list may come late: look again.")
+    late = "; a call that is not in the list may come late: look again" if left else ""
+    show_lines(wrapped(f"{counted(left, 'call is', 'calls are')} uncertain now{late}."))
     return ExitCode.UNCERTAIN if left else ExitCode.OK
 
 

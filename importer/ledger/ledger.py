@@ -189,7 +189,8 @@ class Ledger(LedgerWriter):
                     raise UsageError(
                         f"nobody has settled call {call_id[:_LONGEST_SHOWN_ID]!a} since the last run that sent; "
                         "nothing was changed",
-                        hint="A decision can be taken back until the next send: `cdr-importer status --runs`.",
+                        hint="A decision can be taken back until the next send (`cdr-importer status --runs`); "
+                        "from then on put the call right in Zoho by hand.",
                     )
                 payload, *others = upkeep.TAKE_BACK
                 connection.execute(payload, {"call_id": call_id})

@@ -33,12 +33,13 @@ def read_list(path: Path, columns: Mapping[str, str], zone: str, settings: Setti
     records = list(csv_records(path, settings.encoding, kind="list", option="--from"))
     names = [column_key(cell) for cell in records[0][1]] if records else []
     places = {role: names.index(key) for role, name in columns.items() if (key := column_key(name)) in names}
-    for role in ("start", "number"):
-        if role not in places:
-            raise InputUnusableError(
-                f"{path.name} has no column {columns[role]!r}",
-                hint=f"Export the Calls module with it, or name it: --columns '{role}=...'.",
-            )
+    if missing := [role for role in ("start", "number") if role not in places]:
+        named = ",".join(f"{role}=..." for role in missing)
+        raise InputUnusableError(
+            f"{path.name} has no column {' and none '.join(repr(columns[role]) for role in missing)}",
+            hint="Export the Calls module with it, or say which column of the list it is: "
+            f"--columns '{named}'. The list has: {', '.join(records[0][1] if records else ())[:300] or 'none'}.",
+        )
     texts = [
         (str(line), *("".join(cells[places[role] :][:1]) if role in places else "" for role in COLUMNS))
         for line, cells in records[1:]
@@ -65,6 +66,12 @@ def read_list(path: Path, columns: Mapping[str, str], zone: str, settings: Setti
     book = NumberBook(NumberRules(settings.country))
     numbers = [book.read(text).e164 or "+" + "".join(filter(str.isdecimal, text)) for text in listed["number"]]
     return listed.assign(start=whole[0].astype("int64"), number=numbers)
+
+
+def hours_apart(rows: Sequence[tuple[str, ...]]) -> int:
+    """Return how many calls not found have a row that differs as clocks do, 0 if one differs otherwise."""
+    apart = [int(row[4].split()[0]) for row in rows if row[2] == "no" and row[4]]
+    return len(apart) if all(abs((each + 900) % 1800 - 900) <= MOST_SECONDS_APART for each in apart) else 0
 
 
 def look_up(calls: Sequence[Call], listed: pd.DataFrame) -> list[tuple[str, ...]]:
