@@ -426,8 +426,9 @@ def test_changing_file(tmp_path: Path, change: Callable[[Path], None]) -> None:
     chunks = read_chunks(detection, 1, block_bytes=100)
     next(chunks)
     change(detection.path)
-    with pytest.raises(InputUnusableError, match="changed while it was read"):
+    with pytest.raises(InputUnusableError, match="changed while it was read") as refused:
         list(chunks)
+    assert "cat export.csv | cdr-importer import" in refused.value.hint
 
 
 def test_file_begun_anew(tmp_path: Path) -> None:

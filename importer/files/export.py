@@ -114,7 +114,8 @@ class ExportFile:
         """Return the error for a file that changed."""
         return InputUnusableError(
             f"{self.shown} changed while it was read; nothing of it was used",
-            hint="Import it when the telephone system has finished writing it.",
+            hint="Import it when the telephone system has finished writing it. If it writes at all hours: "
+            f"`cat {self.shown} | cdr-importer import ... -` reads what is there now.",
         )
 
 

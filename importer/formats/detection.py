@@ -176,7 +176,10 @@ def _require_text(text: str, encoding: str | None, shown: str) -> None:
     """Raise InputUnusableError for an empty file, and for UTF-16 that was read as UTF-8."""
     if not text.strip("\ufeff \t\r\n"):
         raise InputUnusableError(
-            f"{shown} is empty", hint="An export of a day without calls has at least its header line."
+            f"{shown} is empty",
+            hint="An export of a day without calls has at least its header line. One that never has a header, "
+            "like Asterisk's Master.csv, is empty when a rotation has just begun it anew: import the file before "
+            "it too.",
         )
     if encoding == "utf-8" and text.count("\0") > len(text) // MOST_NULS:
         raise InputUnusableError(
