@@ -62,7 +62,8 @@ class Judgement:
 def _hold(reason: str, what: str, exit_code: ExitCode | None, stop_after: int = 0) -> Judgement:
     """Return the judgement of an answer that proves nothing: the call stays uncertain."""
     reaction = Reaction.STOP if stop_after == 1 else Reaction.GO_ON
-    hint = f"{what} Look for the call in Zoho, then settle it with `cdr-importer resolve`."
+    check = "Check proxy, portal and --data-center. " if exit_code is ExitCode.PROTOCOL else ""
+    hint = f"{what} {check}Look for the call in Zoho, then settle it with `cdr-importer resolve`."
     return Judgement(Proof.UNKNOWN, reaction, reason, hint, exit_code=exit_code, stop_after=stop_after)
 
 
@@ -96,7 +97,7 @@ TOKEN = _again(
     "token_refused",
     "The access token was refused.",
     ExitCode.NOT_PERMITTED,
-    "If a new one is refused too, authorise again.",
+    "If a new one is refused too, authorise again: `cdr-importer auth login`.",
 )
 THROTTLED = _again(
     Reaction.WAIT,
@@ -107,7 +108,9 @@ THROTTLED = _again(
 )
 OVERLOADED = _again(Reaction.WAIT, "overloaded", "The service asks to come back later.", ExitCode.TRY_LATER)
 SCOPE = _stop(
-    "scope_missing", "The token lacks the scope PhoneBridge.call.log.", "Authorise again with that scope."
+    "scope_missing",
+    "The token lacks the scope PhoneBridge.call.log.",
+    "Authorise again with that scope: `cdr-importer auth login`.",
 )
 NOT_ENABLED = _stop(
     "integration_not_enabled",
@@ -125,7 +128,9 @@ OTHER_PROVIDER = _stop(
     "Disable it in Zoho, then run again.",
 )
 FORBIDDEN = _stop(
-    "not_permitted", "The signed-in user may not do this.", "Authorise as a user with PhoneBridge rights."
+    "not_permitted",
+    "The signed-in user may not do this.",
+    "Authorise as a user with PhoneBridge rights: `cdr-importer auth login`.",
 )
 INVALID_USER = _refuse(
     "invalid_user",

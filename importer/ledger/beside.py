@@ -261,7 +261,7 @@ def _locked(path: Path, flags: int, ledger: Path) -> int:
             shown = f" (pid {holder[1]}, since {holder[2].strip()} GMT)" if holder else ""
             raise TryLaterError(
                 f"another run{shown} holds the ledger {ledger}",
-                hint="Run again when it has ended, or wait for that with --lock-wait 1h; nothing was sent.",
+                hint="Run again when it has ended, or wait for that with --lock-wait 1h; nothing was done.",
             ) from error
         raise LedgerError(
             f"cannot lock {ledger}: {error.strerror}",

@@ -13,6 +13,7 @@ from conftest import cases, table
 from faults.night import Night
 from importer.client.classify import BODY_DECIDES, CODES, NEEDS_NO_BODY, STATUSES, Judgement, Proof, classify
 from importer.client.connection import BODY_LIMIT_BYTES, Answer
+from importer.errors import ExitCode
 from judge.answers import EXCEPTIONS, ROWS, TABLE, statuses_in
 from misbehaviour import CALLS, TOKENS, Fault
 from misbehaviour.connections import SUCCESS_BODY as SUCCESS
@@ -99,6 +100,9 @@ def test_every_status_with_every_body() -> None:
         assert (judgement.proof is Proof.TAKEN) == is_taken
         # A reason is a slug, a hint is a sentence.
         assert is_taken or (judgement.reason.replace("_", "").islower() and judgement.hint.endswith((".", "?")))
+        place = {ExitCode.PROTOCOL: "proxy", ExitCode.NOT_PERMITTED: "auth login"}
+        if judgement.exit_code and judgement.proof is not Proof.REFUSED:
+            assert place.get(judgement.exit_code, "") in judgement.hint
     assert len(cases) > FEWEST_CASES
 
 
