@@ -151,10 +151,11 @@ def test_signal_before_staging(account: Simulator, tmp_path: Path, export: Path,
         ("import", ">&- 2>&-"),
         ("deliver", "2>&1 | true"),
         pytest.param("deliver", ">/dev/full 2>/dev/full", marks=pytest.mark.slow),
+        pytest.param("deliver", "2>&0", marks=pytest.mark.slow),
     ],
 )
 def test_failing_streams(account: Simulator, tmp_path: Path, export: Path, command: str, streams: str) -> None:
-    """Closed, full or broken standard streams: everything is sent and recorded, the exit code is the run's."""
+    """Closed, full, broken or unread standard streams: everything is sent and recorded, the code is the run's."""
     write_export(export, [*(call_row(number) for number in range(2)), call_row(9, to="104")])
     results = tmp_path / "results.csv"
     if command == "deliver":
@@ -163,7 +164,11 @@ def test_failing_streams(account: Simulator, tmp_path: Path, export: Path, comma
     inputs = f"--init-ledger '{export}'" if command == "import" else ""
     words = f"{command} --json -v --results '{results}' {inputs}"
     script = f"{{ '{sys.executable}' -m importer {words}; echo $? >'{tmp_path}/code'; }} {streams}"
-    subprocess.run(["/bin/sh", "-c", script], timeout=60, check=False)
+    _, full = os.pipe()
+    os.set_blocking(full, False)
+    os.write(full, bytes(1 << 20))
+    os.set_blocking(full, True)
+    subprocess.run(["/bin/sh", "-c", script], timeout=60, check=False, stdin=full)
     assert (tmp_path / "code").read_text() == "3\n"
     bad_row = [("rejected", "")] if command == "import" else []
     listed = [(row["outcome"], row["attempts"]) for row in read_results(results)]

@@ -6,6 +6,7 @@ the direction of reading. All of it is escaped here. Neither a closed stream nor
 
 import json
 import os
+import select
 import shutil
 import sys
 import termios
@@ -26,6 +27,7 @@ from importer.settings.options import Settings
 
 LONGEST_LINE = 2000
 NARROWEST = 6
+PATIENCE_SECONDS = 10.0
 GAP = "  "
 BACK = "<"
 """The answer that goes back to the question before."""
@@ -184,7 +186,11 @@ def ask_secret(question: str) -> str:
 
 
 class StandardStream:
-    """A standard stream that is silent once a write or flush of it has failed, so that the run goes on."""
+    """A standard stream that is silent once a write or flush of it has failed, so that the run goes on.
+
+    A standard error that stays full for `PATIENCE_SECONDS`, as of a connection that hangs, has failed. Standard
+    output may be read by a pager, and a person may have stopped a terminal.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -195,6 +201,10 @@ class StandardStream:
 
     def _attempt(self, work: Callable[..., object], *texts: str) -> None:
         try:
+            if any(texts) and self._stream.name == "<stderr>" and not self._stream.isatty():
+                _, may_write, _ = select.select([], [self._stream], [], PATIENCE_SECONDS)
+                if not may_write:
+                    raise TimeoutError
             work(*texts)
         except (OSError, ValueError):
             # Buffered text is dropped too; the interpreter would exit with 120 for it.
