@@ -13,7 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -239,6 +239,17 @@ def test_page_shows_the_figures_of_the_results(tmp_path: Path) -> None:
     assert page.rows["Refused by the API"][1][:4] == ["400", HOSTILE, "refused", "1"]
     drawn = {found.get("class"): found["style"] for tag, found in reversed(page.tags) if tag == "i"}
     assert (drawn["rejected"], drawn["skipped"]) == ("width:66.67%", "width:33.33%")
+
+
+def test_hours_of_many_days(tmp_path: Path) -> None:
+    """Where days are added up as days of the week, the field with the most calls has the strongest colour."""
+    day = datetime(2026, 3, 2, 9, 30)
+    rows = [result(2 + each, start_time=str(day + timedelta(weeks=each))) for each in range(9)]
+    rows += [result(11 + each, start_time=str(day + timedelta(hours=1 + each))) for each in range(3)]
+    page = _Page(page_of(results_report(write_results(tmp_path / "r.csv", rows))))
+    assert page.rows["Calls by day and hour"][1][:14] == ["Mon", *[""] * 9, "9", "1", "1", "1"]
+    shown = [found["class"] for tag, found in page.tags if tag == "td" and "h" in (found.get("class") or "")]
+    assert [each for each in shown if each != "h0"] == ["h5", "h1", "h1", "h1"]
 
 
 def test_letters_that_turn_the_direction_of_reading(tmp_path: Path) -> None:
