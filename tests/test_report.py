@@ -393,6 +393,16 @@ def test_run_with_and_without_results(program: Program, three_runs: Path, tmp_pa
         assert program("report", *wrong).code == 2
 
 
+def test_run_below_uncertain_calls(program: Program, three_runs: Path, tmp_path: Path) -> None:
+    """A run that ended with 4 for what earlier ones left says so where no row of its own needs a person."""
+    assert program("import", write_export(tmp_path / "four.csv", [])).code == 4
+    assert program("report", "--run", "last", "--output", tmp_path / "four.html").code == 0
+    told = (
+        "No call was to be sent: settle the uncertain calls of earlier runs (1), which `cdr-importer status` names"
+    )
+    assert told in page_text(tmp_path / "four.html")
+
+
 def test_history_page(program: Program, three_runs: Path, tmp_path: Path) -> None:
     """`status --html` shows where all calls stand, the runs, answers, hours and what to paste."""
     assert program("status", "--html", tmp_path / "history.html", "--timezone", "Asia/Kolkata").code == 0

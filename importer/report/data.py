@@ -70,7 +70,7 @@ class Report:
     earlier runs. ``ledger`` is where the `resolve` lines lead, empty for the default. ``facts`` are names and
     values, ``settings`` options, values and what they mean. ``latest`` are the days of the latest runs on that
     clock: calls that were to be sent, those accepted, rows rejected. ``stopped`` is the exit code with its reason,
-    of a run that did not come to its end.
+    of a run that did not come to its end. ``held`` calls of other runs were uncertain in the ledger at its end.
     """
 
     title: str = ""
@@ -93,6 +93,7 @@ class Report:
     settings: tuple[tuple[str, str, str], ...] = ()
     latest: tuple[tuple[str, int, int, int], ...] = ()
     stopped: str = ""
+    held: int = 0
     ledger: str = ""
     is_history: bool = False
     ledger_states: Mapping[CallState, int] = field(default_factory=dict)
@@ -211,6 +212,7 @@ def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown
         settings=tuple(sorted(settings)),
         latest=_latest_days(runs, summaries.values(), timezone),
         stopped="" if run.exit_code in _ORDINARY_ENDS else facts[3][1],
+        held=int(summary.get("held_uncertain", 0)) - int(summary.get("uncertain", 0)),
         ledger=shown_ledger,
     )
 

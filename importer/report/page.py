@@ -102,6 +102,8 @@ def _advice(report: Report) -> tuple[dict[Outcome, int], list[Outcome], str]:
     happened = [counted(counts[each], *words) for each, words in _HAPPENED.items() if counts.get(each)]
     text = " and ".join(filter(None, (", ".join(happened[:-1]), *happened[-1:]))) or "no call was to be sent"
     to_do = _TO_DO[needed[0]] if needed else "nothing in here needs a person"
+    if report.held > 0 and not needed:
+        to_do = f"settle the uncertain calls of earlier runs ({report.held:,}), which `cdr-importer status` names"
     if report.stopped.endswith("(declined)"):
         text = "a person said no to what was about to be sent"
     elif report.stopped:
