@@ -35,9 +35,9 @@ class Terminal:
             assert self._read(deadline), f"{words!r} never came; the terminal shows:\n{self.shown}"
         self._seen = self.shown.index(words, self._seen) + len(words)
 
-    def type(self, line: str) -> None:
+    def type(self, line: str, end: str = "\n") -> None:
         """Type a line and press Enter."""
-        os.write(self._master, f"{line}\n".encode())
+        os.write(self._master, f"{line}{end}".encode())
 
     def answer(self, answers: Mapping[str, str]) -> None:
         """Type an answer to each question, once it has been asked."""

@@ -337,6 +337,16 @@ def test_login(program: Program, unsigned: Simulator, typed: Typed) -> None:
     assert program("auth", "check").code == 0
 
 
+def test_question_without_an_answer(at_terminal: AtTerminal, tmp_path: Path) -> None:
+    """Ctrl-D at a question, as Ctrl-C, ends the program with 130 and a line of its own, and nothing is made."""
+    terminal = at_terminal(["init"])
+    terminal.expect("data centre")
+    terminal.expect(": ")
+    terminal.type("\x04", end="")
+    assert (terminal.finish(), list(tmp_path.rglob("*.toml"))) == (130, [])
+    assert "cdr-importer: interrupted" in terminal.lines()
+
+
 def test_login_at_a_terminal(at_terminal: AtTerminal, unsigned: Simulator, tmp_path: Path) -> None:
     """What is typed for the secret is not shown."""
     account = unsigned.credentials

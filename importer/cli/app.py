@@ -169,6 +169,8 @@ def run(arguments: list[str] | None = None) -> int:
         code, reason = ExitCode.USAGE, "usage"
     except (click.Abort, KeyboardInterrupt):
         code, reason, message, hint = ExitCode.INTERRUPTED, "signal", "interrupted", ""
+        if output.is_interactive():  # the question stands on the line
+            output.show(err=True)
         output.show_message(message)
     except Exception as error:  # no text of a foreign exception is printed
         code, reason = ending_of(error)
