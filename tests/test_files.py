@@ -263,6 +263,8 @@ def test_page_before_the_last(program: Program, tmp_path: Path) -> None:
     ends = (
         *({"next_page_token": "a1"}, {"hasMore": True}, {"paging": {"next": {"after": "2"}}}),
         *({"@odata.nextLink": "https://x.example"}, {"meta": {"next_page_link": "https://x.example"}}),
+        *({"nextPageMarker": "a1"}, {"meta": {"current": 1, "total_pages": 2}}),
+        {"pageNumber": "9", "pageCount": "10"},
     )
     last = (
         {},
@@ -270,6 +272,8 @@ def test_page_before_the_last(program: Program, tmp_path: Path) -> None:
         {"hasMore": False},
         {"meta": {"next_page_link": None}},
         {"next_call": "5"},
+        {"meta": {"current": 2, "total_pages": 2}},
+        {"page": {"pageNumber": 1}, "total_pages": 2},
     )
     for pages in [*([each] for each in (*ends, *last)), [ends[0], last[0]], [last[1], ends[1]]]:
         export = tmp_path / "calls.json"

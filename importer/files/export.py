@@ -8,6 +8,7 @@ import codecs
 import glob
 import io
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, Final, TextIO
 
 from importer.errors import InputUnusableError, NoInputError
 from importer.files import json_objects
@@ -32,6 +33,10 @@ UNFINISHED_SUFFIX = ".part"
 """End of the name of our own results until they are whole, and of files that many programs are still writing."""
 OPEN_WORKBOOK = "~$"
 """Excel marks a workbook that someone has open with a file beside it, which is no export: `~$calls.xlsx`."""
+
+_NEXT: Final = re.compile(r"(?i)(.*[.@])?(has_?more|next)(_?(page|link|ur[il]|token|data|marker)s?){0,2}(\..*)?")
+_PAGE: Final = re.compile(r"(?i)(.*[.@])?(current(?:_?page)?|page_?number)")
+_PAGES: Final = re.compile(r"(?i)(.*[.@])?(total_?pages|page_?count|last_?page)")
 
 Identity = tuple[int, int, int, int]
 
@@ -245,8 +250,8 @@ def _tables_of_objects(file: ExportFile, is_header: IsHeader) -> Iterator[tuple[
     One that some objects lack gets that as its ``fault``, since calls of theirs may be missing.
     """
     found: list[ExportFile] = []
-    says_more: list[str] = []
-    for places in json_objects.places_of_objects(file.open, file.shown, says_more):
+    paging: dict[str, str] = {}
+    for places in json_objects.places_of_objects(file.open, file.shown, paging):
         before = len(found)
         lacking: list[tuple[tuple[str, ...], LackingError]] = []
         for place in places:
@@ -264,7 +269,19 @@ def _tables_of_objects(file: ExportFile, is_header: IsHeader) -> Iterator[tuple[
                 rows = json_objects.rows_of_objects(file.open, file.shown, way, may_lack=True, is_header=is_header)
                 with suppress(InputUnusableError):
                     found.append(replace(table_of(file, rows), fault=error))
-        yield tuple(replace(each, next_page="".join(says_more[:1])) for each in found[before:])
+        yield tuple(replace(each, next_page=_next_page(paging)) for each in found[before:])
+
+
+def _next_page(paging: dict[str, str]) -> str:
+    """Return the key by which an answer says that another page follows: of that page, or of its own number."""
+    counts = {found[1]: value for key, value in paging.items() if (found := _PAGES.fullmatch(key))}
+    for key, value in paging.items():
+        count = counts.get(found[1], "") if (found := _PAGE.fullmatch(key)) else ""
+        if value.isdecimal() and count.isdecimal() and int(value) < int(count):
+            return f"{key} ({value} of {count})"
+        if _NEXT.fullmatch(key) and value not in ("0", "false"):
+            return key
+    return ""
 
 
 def readable(path: Path) -> AbstractContextManager[None]:

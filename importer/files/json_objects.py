@@ -62,7 +62,7 @@ EMPTY: Final = ("",)
 
 _FAULT: Final = re.compile("(?i)err|fault|message")
 _BEFORE_TABLES: Final = ("header", "database")  # the types of the objects that phpMyAdmin writes before its tables
-_MORE: Final = re.compile(r"(?i)(.*[.@])?(has_?more|next)(_?(page|link|ur[il]|token|data)s?){0,2}(\..*)?")
+_PAGING: Final = re.compile("(?i)more|next|page|current")
 _NUMBER: Final = re.compile(r"\+\d|\d{7}|\d{3}[-.) ]+\d{3}")
 
 _Item = tuple[int, dict[str, str], str | None]
@@ -84,11 +84,11 @@ def is_json(opened: Callable[[], BinaryIO]) -> bool:
 
 
 def places_of_objects(
-    opened: Callable[[], BinaryIO], shown: str, says_more: list[str]
+    opened: Callable[[], BinaryIO], shown: str, paging: dict[str, str]
 ) -> Iterator[tuple[Place, ...]]:
     """Yield where the calls of a file may be, in the order to look there; ``opened`` opens the file.
 
-    ``says_more`` gets the keys by which its last page says that another one follows.
+    ``paging`` gets what may say in its last page whether another one follows.
 
     Of a single object these are its lists and itself, then what is inside; of several these, then a list inside
     of any, then what is inside it. Only the columns distinguish an envelope around calls from one call with a list
@@ -103,8 +103,8 @@ def places_of_objects(
             yield ((),)
         is_single = not text.is_list
         for _ in text.items():
-            says_more.clear()
-            for way in _lists(text, inside, says_more):
+            paging.clear()
+            for way in _lists(text, inside, paging):
                 # A single call has many lists far inside of it: these alone are not too many.
                 lists |= {way: None} if len(lists) < MOST_LISTS + (len(way) <= USUAL_WAY) else {}
             if is_single and text.peek():
@@ -333,7 +333,7 @@ def _listed(text: "_Text", place: tuple[str, ...], may_lack: bool) -> Iterator[_
 
 
 def _lists(
-    text: "_Text", inside: dict[Place, None], says_more: list[str], way: tuple[str, ...] = ()
+    text: "_Text", inside: dict[Place, None], paging: dict[str, str], way: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, ...]]:
     """Step over the object at the end of ``way`` and yield the way to each list of objects in it, also far inside.
 
@@ -353,9 +353,9 @@ def _lists(
                     text.value()
         elif len(here) < LONGEST_WAY and text.peek() == "{":
             inside |= {here: None} if not way and len(inside) < MOST_LISTS else {}
-            yield from _lists(text, inside, says_more, here)
-        elif text.value() not in (None, False, "", "0", "false") and _MORE.fullmatch(name := ".".join(here)):
-            says_more.append(name)
+            yield from _lists(text, inside, paging, here)
+        elif (value := text.value()) and len(paging) < MOST_LISTS and _PAGING.search(name := ".".join(here)):
+            paging[name] = str(value)
 
 
 class _Text:
