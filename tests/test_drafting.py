@@ -102,7 +102,9 @@ def test_settled_draft_reads_the_export(program: Program, mine: tuple[Path, Path
 def test_columns_stand_with_their_words_or_their_look(german: TomlText, tmp_path: Path) -> None:
     """Below a title columns are found and taken for nothing; few words are counted, of others stands the look."""
     assert ": 4 rows, utf-8, delimiter semicolon, header in line 2.\n" in german.text
-    assert ": 1 row, JSON objects.\n" in drafted(tmp_path, '[{"Who": "Lee", "Way": "out"}]').text
+    objects = drafted(tmp_path, '[{"Who": "Lee", "2026": "out"}]')
+    assert ": 1 row, JSON objects.\n" in objects.text
+    assert list(tables(objects)["columns"].values()) == ["Who", "2026"]
     made = tables(german)
     assert list(made["columns"].values()) == GERMAN.splitlines()[1].split(";")
     assert made["time"] == {"columns": ["TODO"], "formats": ["TODO"]}
@@ -187,7 +189,7 @@ def test_totals_and_the_header_again_are_no_rows(german: TomlText, tmp_path: Pat
     assert again.text == german.text
 
 
-@table("text", ["Start,From\n", "just\nwords\n"])
+@table("text", ["Start,From\n", "just\nwords\n", "101 LEE 0,00 V\n102 ORTIZ 0,12 V\n"])
 def test_export_without_rows_or_columns_is_refused(text: str, tmp_path: Path) -> None:
     """Where there is nothing to learn from nothing is written."""
     with pytest.raises(InputUnusableError):

@@ -23,6 +23,7 @@ from importer.formats.language import CdrFormat, LookAlike, Shape
 from importer.formats.resaved import with_rewritten
 from importer.formats.sample import (
     HEADER_RECORDS,
+    ONE_COLUMN_TODO,
     RESAVED_DELIMITERS,
     SAMPLE_ROWS,
     Records,
@@ -360,14 +361,15 @@ def _unfit(
     if not near and sample.text.lstrip("\ufeff \t\r\n").upper().startswith("INSERT INTO "):
         return sql_dump(file.shown)
     # A value with digits in a row may be a telephone number: it is not shown.
-    header = [cell.strip() for cell in outline_of(sample, settings.delimiter).header[:12]]
+    outline = outline_of(sample, settings.delimiter, has_keys=file.is_table and file.sheet is None)
+    header = [cell.strip() for cell in outline.header[:12]]
     shown = ", ".join(cell[:40] for cell in header if re.fullmatch(r"[^\d\n]{1,40}\d?", cell))
     named = f"is not of format {formats[0].name}, which --format or the config file names"
     what = named if settings.format else "is of no format known here"
     columns = f"column names found: {shown}" if shown else "no line of it looks like a header"
     nearest = "".join(text for _, text in sorted(near, key=lambda pair: -pair[0])[:3])
-    hint = f"{nearest}{'' if shown else HEADER_TODO}{UNKNOWN_TODO}"
-    return UnknownFormatError(f"{file.shown} {what}; {columns}", hint=hint)
+    todo = f"{'' if shown else HEADER_TODO}{UNKNOWN_TODO}" if outline.delimiter else ONE_COLUMN_TODO
+    return UnknownFormatError(f"{file.shown} {what}; {columns}", hint=nearest + todo)
 
 
 def _near(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[float, str]]:

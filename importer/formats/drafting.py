@@ -23,7 +23,14 @@ from importer.formats.catalogue import OPEN_POINT, TomlText
 from importer.formats.cells import Dialect, Quotes, numbered_records, plain_cell
 from importer.formats.dates import bare_time
 from importer.formats.language import CauseTable, word_key
-from importer.formats.sample import RESAVED_DELIMITERS, Sample, is_total, outline_of, sample_text
+from importer.formats.sample import (
+    ONE_COLUMN_TODO,
+    RESAVED_DELIMITERS,
+    Sample,
+    is_total,
+    outline_of,
+    sample_text,
+)
 from importer.settings.options import Settings
 from schemas.vocabulary import Direction, Verdict, counted
 
@@ -197,11 +204,12 @@ def draft_of(path: Path, settings: Settings) -> Draft:
     asked = ("utf-8", ",") if file.is_table else (settings.encoding, settings.delimiter)
     encoding = certain_encoding(file, asked[0]) or fallback_encoding(file, FALLBACK_ENCODINGS)
     text, is_cut = sample_text(file, encoding)
-    delimiter, width, header_line, header = outline_of(Sample(text, is_cut=is_cut), asked[1])
+    are_objects = file.is_table and file.sheet is None
+    outline = outline_of(Sample(text, is_cut=is_cut), asked[1], has_keys=are_objects)
+    delimiter, width, header_line, header = outline
     if not delimiter:
         fault = f"{file.shown} has one column only, whichever of comma, semicolon, tab and | divides it"
-        hint = "Name the character with --delimiter; a file of fixed columns cannot be read."
-        raise InputUnusableError(fault, hint=hint)
+        raise InputUnusableError(fault, hint=ONE_COLUMN_TODO)
     rows: list[list[str]] = []  # the records below the header that are as wide as most
     with file.open_text(encoding) as source:
         for line, cells in numbered_records(source, Dialect(delimiter, Quotes.DOUBLED)):
@@ -228,7 +236,7 @@ def draft_of(path: Path, settings: Settings) -> Draft:
     if not file.is_table:
         mark = {",": "comma", ";": "semicolon", "\t": "tab"}.get(delimiter, repr(delimiter))
         about = f"{encoding}, delimiter {mark}, {about}"
-    elif file.sheet is None:
+    elif are_objects:
         about = "JSON objects"
     seen = f"{'the first ' if len(rows) == MOST_ROWS else ''}{counted(len(rows), 'row')}, {about}"
     delimiters = [delimiter, *(each for each in RESAVED_DELIMITERS if each != delimiter and header)]

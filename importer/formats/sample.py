@@ -58,7 +58,13 @@ _PRINTED: Final = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 
-_LIKE_A_VALUE = r"\d{3}|://|\d:\d|\A[\d.,+-]+\Z"
+_LIKE_A_VALUE = r"(?<![A-Za-z_])\d{3}|://|\d:\d|\A[\d.,+-]+\Z"
+"""In a name digits may stand behind letters: `to_e164`."""
+
+ONE_COLUMN_TODO: Final = (
+    "Name the character that divides its cells with --delimiter. Text in fixed columns is described by hand: see "
+    "`columns` of `[file]` in schemas/formats/README.md."
+)
 
 Records = list[tuple[int, tuple[str, ...]]]
 
@@ -207,11 +213,12 @@ class Outline(NamedTuple):
     header: tuple[str, ...]
 
 
-def outline_of(sample: Sample, delimiter: str | None) -> Outline:
+def outline_of(sample: Sample, delimiter: str | None, *, has_keys: bool = False) -> Outline:
     """Return the layout of a sample; its delimiter is "" where each record is one cell.
 
-    ``delimiter``, else that of its line `sep=;`, divides the records. The header is the first record that is as
-    wide as most, whose cells differ from each other and hardly ever look like values.
+    ``delimiter``, else that of its line `sep=;`, divides the records; a comma that only ever stands between the
+    digits of one number in a line does not. The header is the first record that is as wide as most, whose cells
+    differ from each other and hardly ever look like values; with ``has_keys`` (of JSON objects) the first of all.
     """
     named = delimiter or sample.separator
     best = Outline(named, 1, None, ())
@@ -221,7 +228,8 @@ def outline_of(sample: Sample, delimiter: str | None) -> Outline:
         widths = Counter(len(cells) for _, cells in records)
         width, count = max(widths.items(), key=lambda pair: (pair[1], pair[0]), default=(0, 0))
         score = (round(count / max(widths.total(), 1), 1), width)
-        if width <= 1 or score <= best_score:
+        is_decimal = mark == "," and width == 2 and not re.search(r"(?<!\d),|,(?!\d)", sample.text)
+        if width <= 1 or score <= best_score or (is_decimal and not named):
             continue
         best, best_score = Outline(mark, width, None, ()), score
         # The rows of a sheet have empty cells behind the last column.
@@ -232,7 +240,7 @@ def outline_of(sample: Sample, delimiter: str | None) -> Outline:
             values = [cell for cell in filled if re.search(_LIKE_A_VALUE, cell)]
             is_full = len(cells) == width and len(filled) >= least
             is_varied = len({*map(column_key, filled)}) >= len(filled) - 1
-            if is_full and is_varied and len(values) <= len(filled) // 10:
+            if has_keys or (is_full and is_varied and len(values) <= len(filled) // 10):
                 best = Outline(mark, width, line, cells)
                 break
     return best
