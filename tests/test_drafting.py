@@ -122,9 +122,16 @@ def test_columns_stand_with_their_words_or_their_look(german: TomlText, tmp_path
 
 @table(("times", "seen"), CASES["times"])
 def test_layout_of_times_is_seen(times: tuple[str, ...], seen: str | None, tmp_path: Path) -> None:
-    """Of a column of times the draft says how they are written, and both ways where no row proves day or month."""
+    """Of a column of times the draft says how they are written, and in which ways where no row proves it."""
     text = drafted(tmp_path, "When;Who;How\n" + "".join(f"{each};Ann;BUSY\n" for each in times)).text
     assert re.findall(r'^when = "When" # .*?(?:; times (.*))?$', text, re.MULTILINE) == [seen or ""]
+
+
+def test_day_of_digits_starts_with_a_clock(tmp_path: Path) -> None:
+    """A column of days, however written, is the start of no call without a column of clocks."""
+    path = tmp_path / "export.csv"
+    path.write_text("Day;At;Who\n20260302;09:14:07;Ann\n", encoding="utf-8")
+    assert draft_of(path, Settings()).starts() == {("day", "at"): ("%Y%m%d %H:%M:%S",)}
 
 
 @table(("header", "names"), CASES["headers"])

@@ -44,21 +44,30 @@ MOST_DIGITS = 6
 """A word with more may be a telephone number, which has no place in a draft."""
 
 _DATES = (
-    *("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%d.%m.%y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y"),
-    *("%d/%m/%y", "%m/%d/%y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y"),
+    *("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y"),
+    *("%d.%m.%y", "%y.%m.%d", "%d/%m/%y", "%m/%d/%y", "%y/%m/%d", "%d-%m-%y", "%m-%d-%y", "%y-%m-%d"),
+    *("%d %b %Y", "%d-%b-%Y", "%d/%b/%Y", "%d-%b-%y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y"),
 )
-_CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p")
+_CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%I:%M:%S%p", "%I:%M%p")
 _ISO = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M")
-LAYOUTS = (*_CLOCKS, *_DATES, *_ISO[1:], *map("".join, product((*_DATES, "%Y%m%d"), (" ", ", "), _CLOCKS)))
-"""How a draft knows times; dots stand between day, month and year in this order only."""
+_DAYS = (*_DATES, "%Y%m%d")
+LAYOUTS = (*_CLOCKS, *_DATES, *_ISO[1:], *map("".join, product(_DAYS, (" ", ", "), _CLOCKS)))
+"""How a draft knows times; between dots no month stands first."""
+FIRST_YEAR = 2015
+MOST_YEARS = 10
+"""No export has calls from before, or of more years: of two digits that may be a day or a year these are a day."""
 _DAY = "20[0-9]{2}(0[1-9]|1[0-2])([0-2][0-9]|3[01])"
-_OF_DIGITS = {
-    "epoch": "1[0-9]{9}",
+_MINUTE = f"{_DAY}([01][0-9]|2[0-3])[0-5][0-9]"
+_BY_LOOK = {
+    "epoch": r"1[0-9]{9}(\.[0-9]+)?",
     "epoch_ms": "1[0-9]{12}",
+    "rfc2822": "([A-Z][a-z]{2}, *)?[0-9]{1,2} +[A-Z][a-z]{2} +[0-9]{4} +[0-9:]{5,8} +([+-][0-9]{4}|[A-Z]{1,3}).*",
     "%Y%m%d": _DAY,
-    "%Y%m%d%H%M%S": f"{_DAY}([01][0-9]|2[0-3])[0-5][0-9][0-5][0-9]",
+    "%Y%m%d%H%M": _MINUTE,
+    "%Y%m%d%H%M%S": f"{_MINUTE}[0-5][0-9]",
+    "%Y%m%d%H%M%S.%f": rf"{_MINUTE}[0-5][0-9]\.[0-9]+",
 }
-"""How it knows times of digits only: strptime also takes ids and telephone numbers for such."""
+"""How it knows words that stand for times, and times of digits: strptime also takes ids and numbers for such."""
 
 _OPEN_DIRECTION = """\
 [[direction]]
@@ -85,7 +94,7 @@ header = false
 class Column:
     """A column: its name in the format, its header ("" without one), and its filled cells with their counts.
 
-    ``layouts`` are those by which most cells are times: two where no row proves day or month.
+    ``layouts`` are those by which most cells are times: several where no row proves what comes first.
     """
 
     name: str
@@ -110,7 +119,7 @@ class Column:
         counts, layouts = self.counts, ""
         filled = f"{counts.total()} filled, {len(counts)} different" if counts else "empty in every row"
         if self.layouts:
-            unproved = "; no row proves whether day or month comes first" if len(self.layouts) > 1 else ""
+            unproved = "; no row proves what comes first" if len(self.layouts) > 1 else ""
             layouts = f"; times {' or '.join(map(toml_text, self.layouts))}{unproved}"
         some = islice(counts, LOOKED_AT)
         looks = Counter(re.sub(r"\d", "#", re.sub(r"[^\W\d_]", "x", cell)) for cell in some)
@@ -132,7 +141,7 @@ class Draft:
     def starts(self) -> dict[tuple[str, ...], tuple[str, ...]]:
         """Return the columns that can be the start, one or date and clock, with the layouts of their times."""
         of = {name: column.layouts for name, column in self.columns.items() if column.layouts}
-        dates, clocks = ([name for name in of if {*of[name]} & {*some}] for some in (_DATES, _CLOCKS))
+        dates, clocks = ([name for name in of if {*of[name]} & {*some}] for some in (_DAYS, _CLOCKS))
         whole = [(name,) for name in of if name not in (*dates, *clocks)]
         found = ((names, product(*(of[name] for name in names))) for names in (*whole, *product(dates, clocks)))
         return {names: tuple(map(" ".join, layouts)) for names, layouts in found}
@@ -176,20 +185,26 @@ class Draft:
 
 
 def _layouts(whole: list[str]) -> tuple[str, ...]:
-    """Return the layouts by which most of some cells are times: two where no row proves day or month."""
-    for layout, look in _OF_DIGITS.items():
+    """Return the layouts by which most of some cells are times: several where no row proves what comes first."""
+    for layout, look in _BY_LOOK.items():
         if whole and sum(re.fullmatch(look, cell) is not None for cell in whole) >= MOST_OF * len(whole):
             return (layout,)
     cells = list(map(bare_time, whole))
     found: Counter[str] = Counter()
     for layout in LAYOUTS:  # by one after the other: strptime keeps five of them compiled
+        years: set[int] = set()
         for place, cell in enumerate(cells):
-            if place == 20 and not found[layout]:
+            if place == 20 and not years:
                 break
             with suppress(ValueError):
-                found[layout] += bool(datetime.strptime(cell, layout))
+                years.add(datetime.strptime(cell, layout).year)
+                found[layout] += 1
+        if "%y" in layout and years and (min(years) < FIRST_YEAR or max(years) - min(years) > MOST_YEARS):
+            del found[layout]
     most = max([*found.values(), MOST_OF * len(cells)])
     best = [layout for layout, count in found.items() if count == most]
+    # May is written alike in both ways.
+    best = [layout for layout in best if "%B" not in layout or layout.replace("%B", "%b") not in best]
     # Only that word stands for fractions and offsets.
     is_iso = best[:1] in ([each] for each in _ISO[cells == whole :])
     return ("iso8601",) if is_iso else (*best,)
