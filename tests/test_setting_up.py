@@ -310,6 +310,26 @@ def test_times_of_no_known_layout_are_left_open(program: Program, keys: Typed) -
     assert (ran.code, "calls.toml is a draft: 2 open points" in ran.stderr) == (78, True)
 
 
+def test_calls_without_a_word_for_their_way_are_told_by_their_ends(
+    program: Program, keys: Typed, tmp_path: Path
+) -> None:
+    """What an extension dials went out, what reached one came in, between two it stayed in; else it is open."""
+    ends = (("101", "07700 900142"), ("101", "102"), ("07700 900143", "101"), ("07700 900144", "020 7946 0101"))
+    rows = [f"2026-03-02 09:14:0{second},{one},{other},busy" for second, (one, other) in enumerate(ends)]
+    Path("calls.csv").write_text("\n".join(("At,From,To,Status", *rows, "")))
+    # The numbers differ in all rows, and are offered for no id.
+    keys("", "", "0", "2", "3", "00", "4", "", "", "1", "", "", *REST)
+    ran = program("init", "--from", "calls.csv")
+    assert ran.code == 0, ran.stderr
+    program("check", "--all-rows", "--results", tmp_path / "r.csv", "calls.csv")
+    assert [(row["outcome"], row["state"] or row["reason"]) for row in read_results(tmp_path / "r.csv")] == [
+        ("would_send", "busy"),
+        ("skipped", "internal"),
+        ("skipped", "incoming"),
+        ("rejected", "unknown_direction"),
+    ]
+
+
 def test_second_system_is_described(program: Program, keys: Typed) -> None:
     """Beside a config file only the format is made, and the next command is named."""
     assert program("init").code == 0

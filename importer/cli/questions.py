@@ -19,6 +19,8 @@ Answers = Mapping[str, tuple[str, ...]]
 """The answers so far, by key of the format or `outcome.WORD`: empty where there is no such column, else `OPEN`."""
 
 OPEN = ("TODO",)
+BY_ENDS = ("by its ends",)
+"""The answer that no column says which way a call went: those of our extensions went out."""
 LISTS = ("columns", "formats", "id", "agent")
 MEANINGS = {"direction": tuple(map(str, Direction)), "outcome": tuple(map(str, Verdict))}
 REMARKS: Mapping[str, str] = {
@@ -109,8 +111,12 @@ def _settled(draft: Draft, answers: Answers) -> dict[str, str]:
         settled.setdefault("id = ", "")
     way = answers["direction"]
     rules = [(f"{way[0]} = {toml_text(word)}", meant) for word, meant in _meanings(answers, "direction")]
+    called, caller = (f"{answers[end][0]} = {{ %s }}" for end in ("customer", "agent"))
     if not way:
-        rules = [(f"{answers['customer'][0]} = {{ empty = false }}", "outgoing")]
+        rules = [(called % "empty = false", "outgoing")]
+    if way == BY_ENDS:
+        called, caller = (end % "extension = true" for end in (called, caller))
+        rules = [(f"{caller}, {called}", "internal"), (caller, "outgoing"), (called, "incoming")]
     if rules:
         tables = (f"[[direction]]\nwhen = {{ {test} }}\nis = {toml_text(meant)}" for test, meant in rules)
         settled["[[direction]]"] = "\n\n".join(tables)
@@ -141,14 +147,14 @@ def _questions(draft: Draft, causes: Mapping[str, CauseTable], answers: Answers)
     columns = _numbered(draft.columns)
     others = {number_of[name]: column for name, column in draft.columns.items() if name not in answers["columns"]}
     untimed = {n: column for n, column in others.items() if not column.layouts}
-    own = [n for n, column in untimed.items() if len(column.counts) == draft.rows]
-    yield Question("id", "The system's id of the call (0: none)", {"0": (), **columns}, _only(own))
+    yield Question("id", "The system's own id of the call, no number of a person (0: none)", {"0": (), **columns})
     yield Question("agent", "Who of us called (extension, number, e-mail or name)", columns)
     used = (*answers["id"], *answers["agent"])
     dialled = [n for n, column in untimed.items() if column.is_mostly(_NUMBER) and column.name not in used]
     yield Question("customer", "The number that was called", columns, _only(dialled))
     few = {n: columns[n] for n, column in others.items() if column.words()}
-    yield Question("direction", "Whether it went out or came in (0: all went out)", {"0": (), **few})
+    text = "Whether it went out or came in (0: all went out, 00: those of our extensions)"
+    yield Question("direction", text, {"0": (), "00": BY_ENDS, **few})
     yield Question("outcome", "What became of it (busy, answered and so on)", few)
     times = {n: columns[n] for n, column in others.items() if column.is_mostly(_DURATION)}
     yield Question("ring_seconds", "How long it rang (0: no column)", {"0": (), **times}, "0")
