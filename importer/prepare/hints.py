@@ -92,8 +92,10 @@ _SENTENCES = {**numbers.REASONS, **times.REASONS, **data("hints")["others"]}
 
 def missing_status_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
     """Return for each row why nothing in it says what became of the call."""
-    names = [rule.column for rule in rules.format.outcome if rule.column]
-    names = names or [name for rule in rules.format.outcome for name in rule.when]
+    outcomes = rules.format.outcome
+    names = [rule.column for rule in outcomes if rule.column]
+    names += [name for rule in outcomes if rule.value == "unknown" or not names for name in rule.when]
+    names = [*dict.fromkeys(names)]
     columns = rules.shown(names)
     origins = dict.fromkeys(origin for name in names for origin in rules.format.origins(name))
     there = [name for name in origins if name in rules.headers]
