@@ -330,6 +330,24 @@ def test_calls_without_a_word_for_their_way_are_told_by_their_ends(
     ]
 
 
+def test_word_of_an_unattended_call_beside_talk_is_rejected(program: Program, keys: Typed, tmp_path: Path) -> None:
+    """A word that a person took for another does not notify a call in which they talked."""
+    rows = ("142,busy,0", "143,answered,31", "144,machine,9")
+    lines = (f"2026-03-02 09:14:07,101,07700 900{row}" for row in rows)
+    Path("calls.csv").write_text("\n".join(("At,From,To,Status,Talk", *lines, "")))
+    keys("", "0", "2", "3", "0", "4", "0", "5", "1", "2", "2", "9", "", *REST)
+    ran = program("init", "--from", "calls.csv")
+    assert ran.code == 0, ran.stderr
+    program("check", "--all-rows", "--results", tmp_path / "r.csv", "calls.csv")
+    found = read_results(tmp_path / "r.csv")
+    assert [(row["outcome"], row["state"] or row["reason"]) for row in found] == [
+        ("would_send", "busy"),
+        ("rejected", "missing_status"),
+        ("would_send", "noanswer"),
+    ]
+    assert 'Columns Status "answered", Talk "31" do not decide' in found[1]["hint"]
+
+
 def test_second_system_is_described(program: Program, keys: Typed) -> None:
     """Beside a config file only the format is made, and the next command is named."""
     assert program("init").code == 0

@@ -23,6 +23,8 @@ BY_ENDS = ("by its ends",)
 """The answer that no column says which way a call went: those of our extensions went out."""
 LISTS = ("columns", "formats", "id", "agent")
 MEANINGS = {"direction": tuple(map(str, Direction)), "outcome": tuple(map(str, Verdict))}
+REACHED = (Verdict.ATTENDED, Verdict.VOICEMAIL, Verdict.OUR_SIDE, Verdict.IGNORE)
+"""What a word may mean beside a time of talk."""
 REMARKS: Mapping[str, str] = {
     Direction.AGENT_LEG: "only our own telephone's part",
     Direction.OTHER_LEG: "a detail, another row has the call",
@@ -122,8 +124,18 @@ def _settled(draft: Draft, answers: Answers) -> dict[str, str]:
         settled["[[direction]]"] = "\n\n".join(tables)
     words = [f"{toml_text(word)} = {toml_text(meant)}" for word, meant in _meanings(answers, "outcome")]
     if below := [lines["table"]] if "table" in lines else words and ["[outcome.words]", *words]:
-        settled["[[outcome]]"] = "\n".join(("[[outcome]]", f"column = {toml_text(answers['outcome'][0])}", *below))
+        told = "\n".join(("[[outcome]]", f"column = {toml_text(answers['outcome'][0])}", *below))
+        settled["[[outcome]]"] = f"{_contradicted(answers)}{told}"
     return settled
+
+
+def _contradicted(answers: Answers) -> str:
+    """Return a rule that rejects rows whose word is of an unattended call though they talked, "" without any."""
+    words = [word for word, meant in _meanings(answers, "outcome") if meant not in REACHED]
+    if not words or answers["talk_seconds"] in ((), OPEN):
+        return ""
+    told = f"{answers['outcome'][0]} = {toml_text(words)}, {answers['talk_seconds'][0]} = {{ over = 0 }}"
+    return f'# They talked, so word or meaning is wrong.\n[[outcome]]\nwhen = {{ {told} }}\nis = "unknown"\n\n'
 
 
 def _meanings(answers: Answers, kind: str) -> list[tuple[str, str]]:
