@@ -120,6 +120,13 @@ def test_columns_stand_with_their_words_or_their_look(german: TomlText, tmp_path
     assert re.search(r'^"NO ANSWER" = "noanswer" # 2 rows; noanswer in .*asterisk', german.text, re.MULTILINE)
 
 
+def test_key_that_some_objects_lack_may_be_missing(tmp_path: Path) -> None:
+    """A day on which no object has it, such as the time of an answer, is read all the same."""
+    objects = '[{"Who": "Lee", "Answered": "9:14"}, {"Who": "Cho"}, {"Who": "Kim", "Answered": null}]'
+    made = tables(drafted(tmp_path, objects))
+    assert (made["columns"], made["optional_columns"]) == ({"who": "Who"}, {"answered": "Answered"})
+
+
 @table(("times", "seen"), CASES["times"])
 def test_layout_of_times_is_seen(times: tuple[str, ...], seen: str | None, tmp_path: Path) -> None:
     """Of a column of times the draft says how they are written, and in which ways where no row proves it."""

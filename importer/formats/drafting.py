@@ -130,13 +130,17 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What an export shows of its format; ``seen`` says how it was read."""
+    """What an export shows of its format; ``seen`` says how it was read.
+
+    Of ``are_objects`` a key that some lack may be missing in all of another day.
+    """
 
     file: str
     seen: str
     delimiters: list[str]
     rows: int
     columns: Mapping[str, Column]
+    are_objects: bool
 
     def starts(self) -> dict[tuple[str, ...], tuple[str, ...]]:
         """Return the columns that can be the start, one or date and clock, with the layouts of their times."""
@@ -150,8 +154,12 @@ class Draft:
         """Return the draft, with what a person settled in place of open lines that begin so and of such tables."""
         columns = self.columns.values()
         if any(each.header for each in columns):
-            named = [f"{each.name} = {toml_text(each.header)} # {each.shown()}" for each in columns if each.header]
-            shown = [_WITH_HEADER, *named, "\n[optional_columns]"]
+            shown, missing = [_WITH_HEADER], ["\n[optional_columns]"]
+            for each in filter(lambda column: column.header, columns):
+                is_missing = self.are_objects and each.counts.total() < self.rows
+                line = f"{each.name} = {toml_text(each.header)} # {each.shown()}"
+                (missing if is_missing else shown).append(line)
+            shown += missing
         else:
             shown = [f"{_WITHOUT_HEADER}\ncolumns = {toml_text([each.name for each in columns])}"]
             shown += [f"# {each.name}: {each.shown()}" for each in columns]
@@ -255,7 +263,7 @@ def draft_of(path: Path, settings: Settings) -> Draft:
         about = "JSON objects"
     seen = f"{'the first ' if len(rows) == MOST_ROWS else ''}{counted(len(rows), 'row')}, {about}"
     delimiters = [delimiter, *(each for each in RESAVED_DELIMITERS if each != delimiter and header)]
-    return Draft(file.shown, seen, delimiters, len(rows), columns)
+    return Draft(file.shown, seen, delimiters, len(rows), columns, are_objects)
 
 
 def format_name(text: str, taken: Collection[str]) -> str:
