@@ -473,7 +473,7 @@ def test_cell_as_it_was_meant(tmp_path: Path, written: str, meant: str) -> None:
 
 def test_words_for_nothing(tmp_path: Path) -> None:
     """They are empty where a format asks whether a cell is, and else a text."""
-    words = ["NA", "N/A", "n/a", "#N/A", "#REF!", "-", "-" * 12, "\u2010", "\u2212" * 4, "(blank)", "[]", "{}"]
+    words = ["NA", "N/A", "n/a", "#N/A", "#REF!", "-" * 12, "\u2010", "\u2212" * 4, "(blank)", "[]", "{}"]
     words += ["Null", "none", "nil", "NIL", "undefined", "False", "false", "FALSE"]
     text = HEADER + "".join(f"{word},x,{word}\n" for word in words) + ROW
     rows, _ = _read(_detected(tmp_path / "export.csv", text, _format(asks_empty=True)))

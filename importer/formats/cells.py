@@ -59,8 +59,11 @@ NULL: Final = "\\N"
 
 NULLS: Final = frozenset(
     {NULL, "NULL", "null", "(NULL)", "(null)", "[NULL]", "<null>", "NaN", "nan", "NaT", "<NA>", "None"}
+    | {"-", "--", "\u2013", "\u2014"}
 )
 """What programs write for an empty cell: database clients (mysql, HeidiSQL, DBeaver, DataGrip), pandas and Python.
+
+Dashes are of 8x8 and Zoom, of reports, and of Excel's accounting formats, which show 0 so.
 
 Letter case counts, and `NA` and `N/A` are no such words: some systems write them and mean something.
 """

@@ -81,7 +81,7 @@ def _empty_words_for_nothing(
     nothing = dict.fromkeys(
         (*cdr_format.origins_of_ids(), *cdr_format.columns_tested_for_emptiness()), cells.NO_ID
     )
-    lone = [*(names[0] for names in call.id if len(names) == 1), *filter(None, [call.zohouser])]
+    lone = [*(names[0] for names in call.id if len(names) == 1), *call.joins, *filter(None, [call.zohouser])]
     nothing |= {each: cells.NO_LONE_ID for name in lone for each in origins(name)}
     if call.answer_time:  # else it is attended
         no_time = cells.NO_DATE_TIME if len(cdr_format.time.columns) == 1 else cells.NO_TIME
