@@ -48,12 +48,12 @@ CASES = cases("ledger")
 
 # --- making and opening ---------------------------------------------------------------------------------
 def test_create_refuses_what_exists(path: Path) -> None:
-    """A ledger is never made over another one, nor where only the -wal file of one is left."""
+    """A ledger is never made over another one, nor where only a -wal file or a witness is left of one."""
     before = path.read_bytes()
-    path.with_name("l.db-wal").write_bytes(b"x")
-    for each in (path, path.with_name("l.db")):
-        with pytest.raises(ConfigurationError, match="already" if each == path else None):
-            create_ledger(each, now=CREATED)
+    for name, left in (("ledger.sqlite", ""), ("a.db", "-wal"), ("b.db", ".witness")):
+        path.with_name(f"{name}{left}").touch()
+        with pytest.raises(ConfigurationError, match=f"{name}{left} already"):
+            create_ledger(path.with_name(name), now=CREATED)
     assert path.read_bytes() == before
 
 

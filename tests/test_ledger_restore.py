@@ -47,11 +47,6 @@ def restored(path: Path) -> Ledger:
     return Ledger.open(path, run=RESTORE_RUN, now=ticking(), restored=True)
 
 
-def put_back(backup: Path, path: Path) -> None:
-    """Put a backup in the place of the ledger, as an operator does; what a dead run left beside it stays."""
-    shutil.copy(backup, path)
-
-
 def copied(path: Path) -> Path:
     """Make a backup of a ledger."""
     target = path.with_name("backup")
@@ -94,7 +89,7 @@ def copied_before_a_run(path: Path) -> Path:
 @pytest.mark.parametrize("way", [copied, copied_before_a_run, sent_and_died, copied_mid_way])
 def test_backup_put_back(path: Path, way: Callable[[Path], Path]) -> None:
     """A copy in the place of the ledger is exit 78 naming both, even when nothing was sent in between."""
-    put_back(way(path), path)
+    shutil.copy(way(path), path)
     with pytest.raises(ConfigurationError, match="older than") as caught:
         opened(path, LATER_RUN)
     assert all(str(each) in caught.value.message for each in (path, companion(path, GENERATION)))
@@ -146,13 +141,6 @@ def test_spoilt_witness(path: Path, spoil: Callable[[Path], object], match: str)
     opened(path, LATER_RUN).close()
 
 
-def test_new_ledger_beside_a_witness(path: Path) -> None:
-    """Where a witness is left a ledger was lost, so no new one is made."""
-    path.unlink()
-    with pytest.raises(ConfigurationError, match="witness"):
-        create_ledger(path, now=CREATED)
-
-
 @pytest.mark.parametrize(("before", "accepted", "complete", "state", "reason"), CASES["accepting"])
 def test_accepting(path: Path, before: str, accepted: bool | str, complete: bool, state: str, reason: str) -> None:
     """What the results tell, and what they leave in doubt, decides where each call of a backup stands."""
@@ -160,7 +148,7 @@ def test_accepting(path: Path, before: str, accepted: bool | str, complete: bool
         if before:
             bring_to(ledger, CallState(before), call())
         backup = copied(path)
-    put_back(backup, path)
+    shutil.copy(backup, path)
     with restored(path) as ledger:
         ledger.accept_restore([told("a1", accepted)] if isinstance(accepted, bool) else [], complete=complete)
         fate = ledger.fates(["a1"]).get("a1")
@@ -176,7 +164,7 @@ def test_doubt_about_unknown_calls(path: Path) -> None:
     assert AHEAD_SECONDS == FUTURE_SECONDS
     with opened(path) as ledger:
         bring_to(ledger, REFUSED, call())
-    put_back(copied(path), path)
+    shutil.copy(copied(path), path)
     old = replace(call("old"), start_time="2026-02-28 10:00:00")
     new = replace(call("new"), start_time=AFTERWARDS)
     with restored(path) as ledger:
@@ -197,7 +185,7 @@ def test_doubt_about_unknown_calls(path: Path) -> None:
 def test_doubt_outlasts_another_restore(path: Path) -> None:
     """Complete results of a second gap say nothing about the first."""
     for complete in (False, True):
-        put_back(copied(path), path)
+        shutil.copy(copied(path), path)
         with restored(path) as ledger:
             doubt = ledger.accept_restore([], complete=complete).doubt_before
         path.with_name("backup").unlink()
@@ -222,7 +210,7 @@ def test_forgotten_stays_forgotten(path: Path, before: CallState | None, since: 
             ledger.settle(Receipt("a1", UNCERTAIN))
         sent_at = fate.sent_at if (fate := ledger.fates(["a1"]).get("a1")) else ""
         ledger.forget(call().customer_number, who="ann")
-    put_back(backup, path)
+    shutil.copy(backup, path)
     with Ledger.open(path, run=RESTORE_RUN, now=lambda: AFTERWARDS, restored=True) as ledger:
         counts = ledger.accept_restore([told("a1", False, sent_at)] if is_told else [], complete=is_told)
         assert (counts.uncertain, ledger.uncertain_calls(9)) == (0, [])
@@ -239,7 +227,7 @@ def test_later_calls_of_a_forgotten_number(path: Path) -> None:
         ledger.forget(call().customer_number, who="ann")
         take(ledger, call())
         backup = copied(path)
-    put_back(backup, path)
+    shutil.copy(backup, path)
     with restored(path) as ledger:
         assert ledger.accept_restore([], complete=True) == Restored(0, 0, 0, None, 0)
         assert outcomes(take(ledger, replace(call("b1"), start_time=AFTERWARDS))) == [None]
@@ -253,7 +241,7 @@ def test_forgotten_while_the_clock_was_behind(path: Path) -> None:
         backup = copied(path)
     with opened(path, LATER_RUN) as ledger:
         ledger.forget(call().customer_number, who="ann")
-    put_back(backup, path)
+    shutil.copy(backup, path)
     with restored(path) as ledger:
         assert ledger.accept_restore([], complete=True).forgotten == 1
 
@@ -271,7 +259,7 @@ def test_list_of_forgotten_numbers(path: Path) -> None:
     kept.write_text(lines[1][:-1])
     with opened(path) as ledger, pytest.raises(ConfigurationError, match="damaged"):
         ledger.forget(CUSTOMER, who="ann")
-    put_back(copied(path), path)
+    shutil.copy(copied(path), path)
     with restored(path) as ledger, pytest.raises(ConfigurationError, match="damaged"):
         ledger.accept_restore([], complete=True)
 
@@ -301,7 +289,7 @@ def test_what_was_said_since(
             bring_to(ledger, UNCERTAIN, call())
         for word in since:
             say(ledger, word)
-    put_back(backup, path)
+    shutil.copy(backup, path)
     with restored(path) as ledger:
         ledger.accept_restore([], complete=complete)
         fate = ledger.fates(["a1"])["a1"]
@@ -320,7 +308,7 @@ def test_settled_since_outranks_doubt(path: Path) -> None:
         backup = copied(path)
         ledger.resolve(["a1"], Decision.SENT, note="", who="ann")
         ledger.resolve(["b1", "c1"], Decision.CLOSE, note="", who="ann")
-    put_back(backup, path)
+    shutil.copy(backup, path)
     with restored(path) as ledger:
         told_since = [told("a1", False), told("b1", False), told("c1", True), told("d1", False)]
         assert ledger.accept_restore(told_since, complete=True) == Restored(2, 0, 1, None, 0, closed=1)
@@ -336,7 +324,7 @@ def test_reminder_ended_since(path: Path) -> None:
         backup = copied(path)
         ledger.resolve(["a1"], Decision.CLOSE, note="", who="ann")
     for _ in range(2):
-        put_back(backup, path)
+        shutil.copy(backup, path)
         with restored(path) as ledger:
             assert ledger.accept_restore([], complete=True) == Restored(0, 0, 0, None)
             assert (ledger.attended_since(), ledger.held(["a1"])) == ([], {"a1": False})
@@ -359,7 +347,7 @@ def test_crash_while_accepting(path: Path) -> None:
     """Until it is accepted a restored ledger sends nothing; an error while results are read leaves it so."""
     with opened(path) as ledger:
         take(ledger, call())
-    put_back(copied(path), path)
+    shutil.copy(copied(path), path)
 
     def broken() -> list[ReportedCall]:
         raise LedgerError("gone")
@@ -403,7 +391,7 @@ def test_nothing_is_sent_twice_after_a_restore(
     with opened(path, replace(RUN, run_id="results")) as ledger:
         ledger.recover()
         fates = ledger.fates(IDS)
-    put_back(backup, path)
+    shutil.copy(backup, path)
     results = [
         told(one, fate.state is ACCEPTED) for one, fate in fates.items() if fate.state in (ACCEPTED, UNCERTAIN)
     ]

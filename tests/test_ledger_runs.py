@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from importer.errors import ExitCode
+from importer.errors import ConfigurationError, ExitCode
 from importer.ledger.ledger import Ledger
 from importer.ledger.reader import open_reader
 from importer.ledger.schema import MIGRATIONS
@@ -63,7 +63,7 @@ def test_upgrade_keeps_every_call(tmp_path: Path) -> None:
 
 
 def test_upgrade_is_not_for_readers(tmp_path: Path) -> None:
-    """`status` on a ledger of schema 1 reads it as it is and does not change it."""
+    """`status` on a ledger of schema 1 reads it as it is and changes nothing; `check` refuses it."""
     path = tmp_path / "old.sqlite"
     made_by_the_first_release(path)
     before = path.read_bytes()
@@ -73,6 +73,8 @@ def test_upgrade_is_not_for_readers(tmp_path: Path) -> None:
         assert (reader.attended_since(), reader.uncertain_since()) == ([], (1, CREATED))
         assert reader.held(["accepted", "closed", "none"]) == {"accepted": True, "closed": False}
         assert reader.runs(9) == [RunRecord("old", CREATED, "0.1.0")]
+        with pytest.raises(ConfigurationError, match="earlier version"), reader.dry_staging(CREATED):
+            pass
     assert path.read_bytes() == before
 
 

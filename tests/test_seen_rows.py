@@ -8,16 +8,13 @@ from conftest import Program, call_row, read_results, write_export
 from disks import filling_disk
 from importer.errors import CannotCreateError
 from importer.ledger.ledger import Ledger
-from importer.ledger.schema import MIGRATIONS
 from importer.pipeline.run import Listener
-from ledgers import execute, make_waiting
 from misbehaviour import Simulator
 from runs import imported
 from steps import Step, at
 
 BAD = call_row(1, to="104")
 SHORT = "dialed,busy,half"
-UNDO_LATEST = ("DROP TABLE listed_rows", "DROP TABLE IF EXISTS reopenable")
 
 
 def bad_rows(path: Path) -> list[tuple[str, str]]:
@@ -90,18 +87,6 @@ def test_row_is_told_by_a_run_that_ends(account: Simulator, tmp_path: Path, step
         part.unlink()
     assert imported(export, results=str(tmp_path / "next.csv")).exit_code == 3
     assert bad_rows(tmp_path / "next.csv") == [("short_number", "")]
-
-
-def test_ledger_of_before(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """A ledger from before rows were remembered is opened and brought up to date; `check` asks for that first."""
-    ledger = tmp_path / "ledger.sqlite"
-    make_waiting(ledger, 1)
-    for statement in (*UNDO_LATEST, f"PRAGMA user_version = {len(MIGRATIONS) - 1}"):
-        execute(ledger, statement)
-    export = write_export(tmp_path / "export.csv", [BAD])
-    assert program("check", "--ledger", ledger, export).code == 78
-    codes = [program("import", "--results", tmp_path / f"r{night}.csv", export).code for night in range(2)]
-    assert codes == [3, 0]
 
 
 def test_other_reason_makes_a_row_new(ledger: Ledger) -> None:
