@@ -3,8 +3,8 @@
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -54,29 +54,6 @@ CALL = Call(
 )
 
 
-@dataclass
-class Hooks:
-    """Records what the connection calls."""
-
-    events: list[str] = field(default_factory=list)
-    refusal: BaseException | None = None
-
-    def before_first_byte(self) -> None:
-        """Record, then refuse if so told."""
-        self.events.append("open")
-        if self.refusal is not None:
-            raise self.refusal
-
-    def after_write(self) -> None:
-        """Record."""
-        self.events.append("write")
-
-    @property
-    def opened(self) -> int:
-        """How often the first hook ran."""
-        return self.events.count("open")
-
-
 @pytest.fixture
 def clients() -> Iterator[Callable[..., Client]]:
     """Make clients that are closed at the end."""
@@ -91,22 +68,34 @@ def clients() -> Iterator[Callable[..., Client]]:
 Clients = Callable[..., Client]
 
 
-def token_for(url: str) -> Token:
-    """Build a token for an API base."""
-    return Token("1000.aa.bb", url, 0.0)
+def notify(
+    client: Client,
+    url: str,
+    events: list[str] | None = None,
+    *,
+    before: Callable[[], object] = lambda: None,
+    after: Callable[[], object] = lambda: None,
+) -> Judgement:
+    """Notify one call; ``events`` gets the name of each hook that is called, which does what it is given."""
+    called = [] if events is None else events
+    hooks = lambda: (called.append("open"), before()), lambda: (called.append("write"), after())
+    return client.notify(CALL, Token("1000.aa.bb", url, 0.0), *hooks, wall_clock=lambda: 0.0)
 
 
-def notify(client: Client, url: str, hooks: Hooks | None = None, call: Call = CALL) -> Judgement:
-    """Notify one call."""
-    hooks = hooks or Hooks()
-    return client.notify(call, token_for(url), hooks.before_first_byte, hooks.after_write, wall_clock=lambda: 0.0)
-
-
-def failure_of(client: Client, url: str, hooks: Hooks | None = None) -> SendFailure:
+def failure_of(client: Client, url: str, events: list[str] | None = None) -> SendFailure:
     """Notify one call, which must fail."""
     with pytest.raises(SendFailure) as caught:
-        notify(client, url, hooks)
+        notify(client, url, events)
     return caught.value
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    """Return a hook that raises this."""
+
+    def hook() -> None:
+        raise error
+
+    return hook
 
 
 def test_request(serve: Serve, clients: Clients) -> None:
@@ -167,14 +156,10 @@ def test_ignored_environment(
 def test_door_raises(refusal: BaseException, serve: Serve, clients: Clients) -> None:
     """What a hook raises comes out unchanged, behind a write too; no byte leaves where it is the first."""
     server, other = (serve(answering(http_answer())) for _ in range(2))
-
-    def fail() -> None:
-        raise refusal
-
     with pytest.raises(type(refusal)):
-        clients().notify(CALL, token_for(other.base_url), lambda: None, fail, wall_clock=lambda: 0.0)
+        notify(clients(), other.base_url, after=raising(refusal))
     with pytest.raises(type(refusal)) as caught:
-        notify(clients(), server.base_url, Hooks(refusal=refusal))
+        notify(clients(), server.base_url, before=raising(refusal))
     assert (caught.value, server.received()) == (refusal, b"")
 
 
@@ -183,7 +168,7 @@ def test_door_raises_on_used_connection(serve: Serve, clients: Clients) -> None:
     server, client = serve(answering(http_answer())), clients()
     notify(client, server.base_url)
     with pytest.raises(RuntimeError):
-        notify(client, server.base_url, Hooks(refusal=RuntimeError()))
+        notify(client, server.base_url, before=raising(RuntimeError()))
     answer = notify(client, server.base_url)
     assert (answer.http_status, server.connections, server.received().count(b"POST ")) == (200, 2, 2)
 
@@ -201,9 +186,9 @@ def test_door_raises_on_used_connection(serve: Serve, clients: Clients) -> None:
 )
 def test_unknown_host(url: str, kind: str, clients: Clients) -> None:
     """A host that has no address, and an address that cannot be one, never run the hooks."""
-    hooks = Hooks()
-    failure = failure_of(clients(), url, hooks)
-    assert (failure.kind, failure.first_byte, hooks.opened) == (kind, False, 0)
+    events: list[str] = []
+    failure = failure_of(clients(), url, events)
+    assert (failure.kind, failure.first_byte, events) == (kind, False, [])
 
 
 def cut_when(begun: Callable[[], object], client: Client) -> None:
@@ -230,12 +215,12 @@ def test_silent_resolver(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     for seconds, kind in ((0.1, "dns"), (PATIENCE_SECONDS, "interrupted")):
-        client, hooks = clients(limits=Timeouts(connect_seconds=seconds)), Hooks()
+        client, events = clients(limits=Timeouts(connect_seconds=seconds)), list[str]()
         if kind == "interrupted":
             begun.clear()
             cut_when(begun.wait, client)
-        failure = failure_of(client, "https://api.invalid", hooks)
-        assert (failure.kind, failure.first_byte, hooks.opened) == (kind, False, 0)
+        failure = failure_of(client, "https://api.invalid", events)
+        assert (failure.kind, failure.first_byte, events) == (kind, False, [])
     over.set()
 
 
@@ -303,14 +288,10 @@ def test_whole_in_other_forms(
 
 def test_deadline_in_the_door(serve: Serve, clients: Clients) -> None:
     """When the deadline passes while the first hook runs, no byte leaves and the call is proved not sent."""
-    server, cut = serve(answering(http_answer())), threading.Event()
+    server = serve(answering(http_answer()))
     client = clients(limits=Timeouts(deadline_seconds=0.1))
-
-    def wait() -> None:
-        cut.wait(0.5)
-
     with pytest.raises(SendFailure) as caught:
-        client.notify(CALL, token_for(server.base_url), wait, lambda: None, wall_clock=lambda: 0.0)
+        notify(client, server.base_url, before=lambda: time.sleep(0.5))
     assert (caught.value.kind, caught.value.first_byte, server.received()) == ("deadline", False, b"")
 
 
@@ -363,10 +344,10 @@ def test_tls_through_a_tunnel(certificate: Certificate, serve: Serve, clients: C
         peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
         under_tls(certificate.server_context(), answering(http_answer()))(peer)
 
-    proxy, all_hooks = serve(tunnel), [Hooks(), Hooks()]
+    proxy, events = serve(tunnel), list[str]()
     client = clients(proxy.base_url, trust=Trust(certificate.path))
-    assert [notify(client, "https://localhost:1", hooks).http_status for hooks in all_hooks] == [200, 200]
-    assert [hooks.events for hooks in all_hooks] == [["open", "write", "write"]] * 2
+    assert [notify(client, "https://localhost:1", events).http_status for _ in range(2)] == [200, 200]
+    assert events == ["open", "write", "write"] * 2
     assert len(connects) == proxy.connections == 1
     assert connects[0].startswith(b"CONNECT localhost:1 ") and b"1000.aa.bb" not in connects[0]
 
