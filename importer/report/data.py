@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from importer.errors import ExitCode, UsageError
+from importer.errors import UsageError
 from importer.ledger.reader import LedgerReader
 from importer.ledger.values import RunRecord
-from importer.records import OUTCOME_OF_STATE
+from importer.records import COMPLETE_EXIT_CODES, OUTCOME_OF_STATE
 from importer.results.cells import read_rows
 from importer.results.file import OF_SANDBOX
 from importer.settings.options import OPTIONS
@@ -33,7 +33,6 @@ _OF_CALLS = frozenset(Outcome) - {Outcome.DUPLICATE, Outcome.REJECTED, Outcome.S
 """Outcomes of rows that are calls to be notified; rows of other outcomes have no state and no agent."""
 _UNLISTED_AGENT = re.compile(r" the agent as (.+), which is no telephone number")
 """The names of an agent in the hint of `no_agent_number`."""
-_ORDINARY_ENDS = (ExitCode.OK, ExitCode.PARTIAL, ExitCode.UNCERTAIN)
 _SENDING = ("import", "deliver")
 _OF_RUNS = (Outcome.ACCEPTED, Outcome.REFUSED, Outcome.UNCERTAIN, Outcome.REJECTED, Outcome.PENDING)
 
@@ -211,7 +210,7 @@ def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown
         facts=tuple(facts),
         settings=tuple(sorted(settings)),
         latest=_latest_days(runs, summaries.values(), timezone),
-        stopped="" if run.exit_code in _ORDINARY_ENDS else facts[3][1],
+        stopped="" if run.exit_code in COMPLETE_EXIT_CODES else facts[3][1],
         held=int(summary.get("held_uncertain", 0)) - int(summary.get("uncertain", 0)),
         ledger=shown_ledger,
     )
