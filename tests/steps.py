@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from types import CodeType, FrameType, FunctionType, MethodType
+from types import FrameType
 
 from importer.ledger.ledger import Ledger
 from importer.pacing import RollingLimiter
@@ -61,14 +61,8 @@ class Step(StrEnum):
     """All is done and recorded."""
 
 
-def _code(function: object) -> CodeType:
-    inner = function.__func__ if isinstance(function, MethodType) else function
-    assert isinstance(inner, FunctionType)
-    return inner.__code__
-
-
 _STEPS = {
-    (event, _code(function)): step
+    (event, getattr(function, "__func__", function).__code__): step
     for step, event, function in (
         (Step.LOCKED, "return", Ledger.open),
         (Step.RECOVERED, "return", Ledger.recover),

@@ -8,7 +8,6 @@ where they are more than the input;
 
 import re
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,43 +22,34 @@ RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
 FURTHER_FORMATS = re.compile(r"(?<=\). )Nearest: .*(?=See )")
 
 
-@pytest.fixture
-def outcome_of(
-    program: Program, account: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str], str]:
-    """Return a function that runs one case and gives exit code and stderr, without paths and run ids."""
-
-    def run_case(case: str) -> str:
-        folder = tmp_path / "in"
-        folder.mkdir()
-        file, words = folder / f"{case}.csv", "{file}"
-        for source in (each for each in ERRORS.glob(f"{case}.*") if each.suffix not in (".args", ".txt")):
-            file = folder / source.name
-            file.write_bytes(source.read_bytes())
-        if (ERRORS / f"{case}.args").exists():
-            words = (ERRORS / f"{case}.args").read_text(encoding="utf-8")
-        arguments = []
-        for word in shlex.split(words, posix=False):
-            if word.startswith("@toml:"):
-                (folder / "config.toml").write_text(word.removeprefix("@toml:") + "\n", encoding="utf-8")
-                arguments += ["--config", str(folder / "config.toml")]
-            elif word.startswith("@"):
-                monkeypatch.setenv(*word[1:].split("=", 1))
-            else:
-                arguments.append(word.format(file=file, folder=folder))
-        if any("rate" in word.lower() for word in shlex.split(words, posix=False) if word.startswith("@toml")):
-            monkeypatch.delenv("CDR_IMPORTER_RATE")
-        ran = program("import", "--init-ledger", *arguments)
-        said = RUN_ID.sub("{run}", ran.stderr.replace(str(folder), "{folder}"))
-        said = FURTHER_FORMATS.sub("{further formats} ", said)
-        requests = len(account.arrivals) + account.token_requests
-        return f"exit {ran.code}, {requests} requests\n{said}"
-
-    return run_case
-
-
 @pytest.mark.fault(1, 2, 3, 4, 5, 6, 7, 10, 15, 25, 13, 28, 31, 38, 128, 148)
 @pytest.mark.parametrize("case", CASES)
-def test_error_says_what_and_what_to_do(outcome_of: Callable[[str], str], case: str) -> None:
+def test_error_says_what_and_what_to_do(
+    program: Program, account: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
     """Exit code, stderr and the number of requests, sign-ins included, are those of the gallery."""
-    assert outcome_of(case) == (ERRORS / f"{case}.txt").read_text(encoding="utf-8")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    file, words = folder / f"{case}.csv", "{file}"
+    for source in (each for each in ERRORS.glob(f"{case}.*") if each.suffix not in (".args", ".txt")):
+        file = folder / source.name
+        file.write_bytes(source.read_bytes())
+    if (ERRORS / f"{case}.args").exists():
+        words = (ERRORS / f"{case}.args").read_text(encoding="utf-8")
+    arguments = []
+    for word in shlex.split(words, posix=False):
+        if word.startswith("@toml:"):
+            (folder / "config.toml").write_text(word.removeprefix("@toml:") + "\n", encoding="utf-8")
+            arguments += ["--config", str(folder / "config.toml")]
+            if "rate" in word.lower():
+                monkeypatch.delenv("CDR_IMPORTER_RATE")
+        elif word.startswith("@"):
+            monkeypatch.setenv(*word[1:].split("=", 1))
+        else:
+            arguments.append(word.format(file=file, folder=folder))
+    ran = program("import", "--init-ledger", *arguments)
+    said = RUN_ID.sub("{run}", ran.stderr.replace(str(folder), "{folder}"))
+    said = FURTHER_FORMATS.sub("{further formats} ", said)
+    requests = len(account.arrivals) + account.token_requests
+    told = (ERRORS / f"{case}.txt").read_text(encoding="utf-8")
+    assert f"exit {ran.code}, {requests} requests\n{said}" == told

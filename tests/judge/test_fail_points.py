@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import wait_until
 from importer.errors import ExitCode
 from judge.history import Death, ledger_of
 from judge.trace import has_strace, power_cut_breaches, requests, trace_of_import
@@ -132,7 +133,7 @@ def test_kill_once(server: ForkServer, simulator: Simulator, tmp_path: Path) -> 
     world = World(tmp_path / "world", simulator, server)
     simulator.latency_seconds = 0.05
     run = world.start("import", world.add_file("one.csv", range(60)), workers=4)
-    world.wait_for_requests(10)
+    wait_until(lambda: len(simulator.arrivals) >= 10)
     world.kill_after(run, 0.02)
     assert len(world.deaths) == 1
     world.deliver_all()
@@ -146,7 +147,7 @@ def test_stopped_and_continued(server: ForkServer, simulator: Simulator, tmp_pat
     simulator.latency_seconds = 0.1
     world = World(tmp_path / "world", simulator, server)
     run = world.start("import", world.add_file("a.csv", range(4)))
-    world.wait_for_requests(2)
+    wait_until(lambda: len(simulator.arrivals) >= 2)
     world.send(run, signal.SIGSTOP)
     time.sleep(0.4)
     world.send(run, signal.SIGCONT)

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from certificates import make_certificate
-from conftest import ROOT
+from conftest import ROOT, wait_until
 from judge.history import Post
 from judge.test_mixed_kills import Operator, kill_until
 from judge.trace import has_strace, power_cut_breaches, trace_of_import
@@ -91,7 +91,7 @@ def two_runs(world: World, simulator: Simulator) -> None:
     """Begin a second run while one is in the middle of a request."""
     simulator.latency_seconds = 0.8
     first = world.start("import", world.add_file("a.csv", range(4)))
-    world.wait_for_requests(2)
+    wait_until(lambda: len(simulator.arrivals) >= 2)
     world.run("deliver")
     world.finish(first)
     world.deliver_all()

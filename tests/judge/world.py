@@ -198,11 +198,6 @@ class World:
         """Do one run to its end; see `start`."""
         return self.finish(self.start(command, *files, **more))
 
-    def wait_for_requests(self, count: int) -> None:
-        """Wait until the service has seen so many requests."""
-        while len(self.simulator.arrivals) < count:
-            time.sleep(0.002)
-
     def kill_after(self, run: Started, seconds: float) -> int:
         """Kill a run after so many seconds unless it ended before."""
         time.sleep(seconds)
