@@ -30,17 +30,17 @@ def ticking() -> Callable[[], str]:
     return lambda: str(datetime(2026, 3, 1) + timedelta(seconds=next(seconds)))
 
 
-def call(call_id: str = "a1", *, line: int = 2, file: str = "one.csv", voiceuri: str = "") -> Call:
+def call(call_id: str = "a1", *, line: int = 2, voiceuri: str = "") -> Call:
     """Return a fictional call; ``voiceuri`` serves to make the content another one."""
-    place = Place(file, line)
+    place = Place("one.csv", line)
     return Call(
         call_id, State.BUSY, AGENT, CUSTOMER, "2026-02-28 10:00:00", "ZU1", voiceuri, f"s-{call_id}", place
     )
 
 
-def opened(path: Path, run: RunInfo = RUN, *, busy_seconds: float = 0) -> Ledger:
+def opened(path: Path, run: RunInfo = RUN) -> Ledger:
     """Open a ledger for writing without waiting for anybody."""
-    return Ledger.open(path, run=run, now=ticking(), busy_seconds=busy_seconds)
+    return Ledger.open(path, run=run, now=ticking(), busy_seconds=0)
 
 
 def take(ledger: Ledger, *calls: Call, retry_refused: bool = False, resend: bool = False) -> list[Staged]:

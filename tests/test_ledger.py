@@ -98,10 +98,10 @@ def test_no_ledger(tmp_path: Path, make: Callable[[Path], object], opener: Calla
     assert (path.read_bytes() if path.is_file() else b"") == before
 
 
-def _filled(path: Path, calls: int = 300) -> bytes:
+def _filled(path: Path) -> bytes:
     create_ledger(path, now=CREATED)
     with opened(path) as ledger:
-        take(ledger, *(call(f"id{number:05}", line=number) for number in range(calls)))
+        take(ledger, *(call(f"id{number:05}", line=number) for number in range(300)))
     return path.read_bytes()
 
 

@@ -115,9 +115,9 @@ class Fault:
         return cls(status=200, headers=HTML, body=body)
 
     @classmethod
-    def cut_answer(cls, sent_bytes: int = 10) -> Self:
+    def cut_answer(cls) -> Self:
         """Accept the call and break off in the middle of the ordinary answer's body."""
-        return cls(cut_body_after=sent_bytes)
+        return cls(cut_body_after=10)
 
 
 ORDINARY = Fault()
