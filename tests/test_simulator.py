@@ -14,10 +14,10 @@ import requests
 
 from conftest import cases, table
 from importer.simulator.service import SANDBOX_CREDENTIALS, SANDBOX_USERS, Request, Response, Sandbox, Service
+from misbehaviour import CALLS, TOKENS, USERS
 
 CASES = cases("simulator")
 
-CALLNOTIFY, TOKEN_PATH, USERS = "/phonebridge/v3/callnotify", "/oauth/v2/token", "/phonebridge/v3/users"
 FORM = "application/x-www-form-urlencoded"
 CUSTOMER = "+447700900123"
 CALL = {
@@ -29,12 +29,7 @@ CALL = {
     "start_time": "2026-01-20 15:09:10",
 }
 NOW = datetime(2026, 1, 20, 16, 0, 0, tzinfo=UTC).timestamp()
-REFRESH = {
-    "grant_type": "refresh_token",
-    "client_id": SANDBOX_CREDENTIALS["client_id"],
-    "client_secret": SANDBOX_CREDENTIALS["client_secret"],
-    "refresh_token": SANDBOX_CREDENTIALS["refresh_token"],
-}
+REFRESH = {"grant_type": "refresh_token", **SANDBOX_CREDENTIALS}
 SUCCESS = {"status": "success", "code": "SUCCESS"}
 
 
@@ -57,12 +52,12 @@ class Signed:
 
     def notify(self, **changes: str) -> Response:
         """Send the sample call with some of its fields changed."""
-        return self.ask("POST", CALLNOTIFY, urlencode(CALL | changes).encode())
+        return self.ask("POST", CALLS, urlencode(CALL | changes).encode())
 
     def sign_in(self, **changes: str) -> Response:
         """Ask the token endpoint with the sandbox's credentials."""
         body = urlencode(REFRESH | changes).encode()
-        return self.service.answer(Request("POST", TOKEN_PATH, "", "", FORM, body))
+        return self.service.answer(Request("POST", TOKENS, "", "", FORM, body))
 
     def accepted(self) -> list[dict[str, str]]:
         """Return the fields of the accepted calls."""
@@ -116,7 +111,7 @@ def test_call(changes: dict[str, str], answered: tuple[int, str | None, str | No
 
 def test_raw_plus(signed: Signed) -> None:
     """A plus sign sent as it is arrives as a space and is kept so; of a parameter sent twice the first counts."""
-    signed.ask("POST", CALLNOTIFY, (urlencode(CALL) + "&state=busy").replace("%2B", "+").encode())
+    signed.ask("POST", CALLS, (urlencode(CALL) + "&state=busy").replace("%2B", "+").encode())
     assert (signed.accepted()[0]["to"], signed.accepted()[0]["state"]) == (" 447700900123", "noanswer")
 
 
@@ -129,8 +124,8 @@ def test_stray_parameters(signed: Signed, target: str, body: str, content_type: 
 
 def test_wrong_method(signed: Signed) -> None:
     """Another method gets the envelope with 405 and the method to use, any other path one with 404."""
-    assert refusal(signed.ask("POST", f"{CALLNOTIFY}/"))[0] == 404
-    for method, path, allowed in (("GET", CALLNOTIFY, "POST"), ("NONSENSE", USERS, "GET")):
+    assert refusal(signed.ask("POST", f"{CALLS}/"))[0] == 404
+    for method, path, allowed in (("GET", CALLS, "POST"), ("NONSENSE", USERS, "GET")):
         answer = signed.ask(method, path)
         assert (refusal(answer)[0], answer.headers) == (405, {"Allow": allowed})
 
@@ -139,7 +134,7 @@ def test_wrong_method(signed: Signed) -> None:
 def test_authorization(signed: Signed, authorization: str, code: str | None) -> None:
     """Without a header, with another scheme or an unknown token calls and users get 401."""
     given = authorization.format(token=signed.token)
-    for method, path in (("POST", CALLNOTIFY), ("GET", USERS)):
+    for method, path in (("POST", CALLS), ("GET", USERS)):
         answer = signed.service.answer(Request(method, path, "", given, FORM, urlencode(CALL).encode()))
         assert answer.status == (401 if code else 200)
         assert not code or refusal(answer) == (401, code, None)
@@ -196,7 +191,7 @@ def test_sixteenth_token(signed: Signed) -> None:
 
 def test_token_error(signed: Signed) -> None:
     """A refused sign-in comes with status 200 and nothing but an error word; a query is read as a form is."""
-    assert "access_token" in content_of(signed.ask("POST", f"{TOKEN_PATH}?{urlencode(REFRESH)}"))
+    assert "access_token" in content_of(signed.ask("POST", f"{TOKENS}?{urlencode(REFRESH)}"))
     for changes, error in CASES["sign_ins"]:
         answer = signed.sign_in(**changes)
         assert (answer.status, content_of(answer)) == (200, {"error": error}), changes
@@ -245,7 +240,7 @@ def exchange(port: int, *sent: bytes) -> bytes:
 @table("method", ["GET", "PUT", "POST", "DELETE", "PATCH", "OPTIONS"])
 def test_body_is_read_whatever_the_answer(connection: http.client.HTTPConnection, method: str) -> None:
     """The body of a refused request does not poison the next one on the connection."""
-    for path in (CALLNOTIFY, TOKEN_PATH, "/nowhere", USERS):
+    for path in (CALLS, TOKENS, "/nowhere", USERS):
         connection.request(method, path, b"GET /poison HTTP/1.1\r\n\r\n" * 50)
         connection.getresponse().read()
         used = connection.sock
@@ -266,7 +261,7 @@ def test_broken_requests(sandbox: Sandbox, capfd: pytest.CaptureFixture[str]) ->
     """Garbage and lost connections end without a word on the terminal, and no call is accepted."""
     before = len(sandbox.service.accepted)
     body = urlencode(CALL).encode()
-    head = f"POST {CALLNOTIFY} HTTP/1.1\r\nContent-Type: {FORM}\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST {CALLS} HTTP/1.1\r\nContent-Type: {FORM}\r\nContent-Length: {len(body)}\r\n\r\n"
     half = head.encode() + body[:-5]
     sent = (b"\x16\x03\x01\x02\x00\r\n\r\n", b"GARBAGE\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\r\n", half)
     answers = [exchange(sandbox.server_port, each) for each in (*sent, b"HEAD /sandbox/code HTTP/1.1\r\n\r\n")]
@@ -303,18 +298,18 @@ def test_foreground_sandbox_prints_each_request() -> None:
         base = next(line for line in process.stdout if "answers at" in line).split()[4]
         exported = [*iter(process.stdout.readline, "Stop it with Ctrl-C.\n")]
         assert any("CDR_IMPORTER_LEDGER=" in line for line in exported)
-        token = requests.post(base + TOKEN_PATH, data=REFRESH, timeout=20).json()["access_token"]
+        token = requests.post(base + TOKENS, data=REFRESH, timeout=20).json()["access_token"]
         for changes in ({}, {"zohouser": "1"}, {"to": ""}):
             headers = {"Authorization": f"Zoho-oauthtoken {token}"}
-            requests.post(base + CALLNOTIFY, data=CALL | changes, headers=headers, timeout=20)
+            requests.post(base + CALLS, data=CALL | changes, headers=headers, timeout=20)
         requests.get(f"{base}/{'x' * 99}%1b\x1b", timeout=20)
         process.terminate()
         _, printed = process.communicate(timeout=20)
     assert [line.split() for line in printed.splitlines()] == [
-        ["POST", TOKEN_PATH, "200"],
-        ["POST", CALLNOTIFY, "noanswer", "200", "SUCCESS"],
-        ["POST", CALLNOTIFY, "noanswer", "400", "INVALID_USER"],
-        ["POST", CALLNOTIFY, "noanswer", "400", "REQUIRED_PARAM_MISSING"],
+        ["POST", TOKENS, "200"],
+        ["POST", CALLS, "noanswer", "200", "SUCCESS"],
+        ["POST", CALLS, "noanswer", "400", "INVALID_USER"],
+        ["POST", CALLS, "noanswer", "400", "REQUIRED_PARAM_MISSING"],
         ["GET", "/" + "x" * 31, "404", "INVALID_URL_PATTERN"],
     ]
     told = (line.rstrip() for line in exported if not line.startswith("  export "))

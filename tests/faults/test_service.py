@@ -233,22 +233,17 @@ def test_nobody_there(night: Night, workers: int) -> None:
 
 
 # order, limits, workers --------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("count", "workers"), [(0, 1), (7, 1), (40, 4)])
-def test_all_are_sent_once(night: Night, count: int, workers: int) -> None:
-    """Over small batches each call goes once; one worker sends oldest first; an empty ledger costs no sign-in."""
+@pytest.mark.parametrize(
+    ("count", "workers", "limit"), [(0, 1, None), (7, 1, None), (40, 4, None), (5, 1, 1), (5, 4, 3), (5, 1, 5)]
+)
+def test_each_is_sent_once(night: Night, count: int, workers: int, limit: int | None) -> None:
+    """Over small batches each call up to a limit goes once, by one worker oldest first; none costs no sign-in."""
     night.take_in(count)
-    ended, ids = night.run(batch_size=3, workers=workers), [f"call{number:03}" for number in range(count)]
+    ended = night.run(batch_size=2, workers=workers, limit=limit)
+    ids = [f"call{number:03}" for number in range(count)][:limit]
     assert (ended.why, [row["call_id"] for row in ended.rows]) == ((0, "done"), ids)
     assert (night.posts() if workers == 1 else sorted(night.posts())) == ids
-    assert (night.states().get("accepted", 0), night.api.token_requests) == (count, min(count, 1))
-
-
-@pytest.mark.parametrize(("limit", "workers"), [(1, 1), (3, 4), (5, 1)])
-def test_limit_counts_calls_over_batches(night: Night, limit: int, workers: int) -> None:
-    """A limit holds whatever the size of a batch and the number of workers."""
-    night.take_in(5)
-    night.run(batch_size=2, limit=limit, workers=workers)
-    assert len(night.api.arrivals) == limit
+    assert (night.states().get("accepted", 0), night.api.token_requests) == (len(ids), min(len(ids), 1))
 
 
 def test_what_was_not_applied_is_tried_again(night: Night) -> None:
