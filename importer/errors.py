@@ -58,7 +58,7 @@ class ImporterError(Exception):
 
 
 def is_refusal(error: BaseException) -> TypeGuard[PermissionError]:
-    """Return whether the system did not let this user look at a path that nothing else has an error for."""
+    """Return whether the system kept this user from a path, in a place that raises no error of ours for that."""
     return isinstance(error, PermissionError) and error.filename is not None
 
 

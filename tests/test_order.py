@@ -103,12 +103,9 @@ def test_what_is_next(backlog: Path, options: dict[str, str], line: str) -> None
     assert notes == ([line] if line else [])
 
 
-DAY = timedelta(days=1)
-
-
 def days_ago(days: int) -> str:
     """Return a GMT time so many days before now, as a row writes it."""
-    return f"{datetime.now(UTC) - days * DAY:%Y-%m-%d %H:%M:%S}"
+    return f"{datetime.now(UTC) - timedelta(days):%Y-%m-%d %H:%M:%S}"
 
 
 @pytest.mark.usefixtures("_asked")

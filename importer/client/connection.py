@@ -204,7 +204,7 @@ class Trust:
                 ) from None
 
     def context(self) -> ssl.SSLContext:
-        """Return it whole, for a connection under TLS."""
+        """Return the TLS context with all that is trusted loaded."""
         with self._guard:
             if not self._is_whole:
                 self._context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)

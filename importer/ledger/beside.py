@@ -2,8 +2,8 @@
 
 A ledger stands on a disk of this machine, in a folder of its user, with nothing planted beside it. The generation
 file shows when the ledger is older than the last run that used it. The decisions of people outlive a backup put in
-the ledger's place. The ``-wal`` file is kept long enough for answers that come when the disk is full. The
-locks let one run in; the kernel's, they vanish with the process, so none is ever stale. Free of SQLite.
+the ledger's place. The ``-wal`` file is kept long enough for answers that come when the disk is full. The locks
+let one run in. They are the kernel's and vanish with the process, so none is ever stale. Free of SQLite.
 """
 
 import fcntl

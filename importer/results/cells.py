@@ -108,7 +108,7 @@ def read_rows(path: Path) -> Iterator[dict[str, str]]:
 
 
 def raw_rows(path: Path) -> Iterator[dict[str, str]]:
-    """Do the same, but raise OSError, csv.Error and UnicodeDecodeError as they come."""
+    """Yield rows as `read_rows` does; raises OSError, csv.Error and UnicodeDecodeError as they come too."""
     # A part may end in the middle of a row, because a run died: that row is left out.
     is_part = path.suffix == PART
     with path.open(encoding="utf-8", errors="replace" if is_part else "strict", newline="\n") as stream:
