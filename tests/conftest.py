@@ -31,12 +31,11 @@ from importer.ledger.schema import create_ledger
 from ledgers import CREATED, opened
 from misbehaviour import Simulator
 from misbehaviour.connections import Behaviour, Server
-from terminal import Terminal
+from terminal import PATIENCE_SECONDS, Terminal
 
 ROOT = Path(__file__).parent.parent
 MEMORY_FOLDER = Path("/dev/shm")
 MEMORY_BYTES = 4 << 30
-PATIENCE_SECONDS = 60.0
 SAMPLES = ROOT / "sample_data"
 CASE_FILES = ROOT / "tests" / "cases"
 

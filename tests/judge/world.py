@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from conftest import ROOT, call_row, read_results, write_export
+from conftest import PATIENCE_SECONDS, ROOT, call_row, read_results, write_export
 from judge.checker import violations
 from judge.history import CONTENT, Death, History, Post, Record, Results, Row, ledger_of, looking_on, posts_of
 from misbehaviour import Simulator
 from steps import Step
 
-PATIENCE_SECONDS = 60
 At = tuple[Step, int, int]
 OUTCOME_OF_ATTENDED = {
     "accepted": "conflict",
