@@ -150,13 +150,13 @@ def held_ledger(
         try:
             yield ledger
         except ImporterError as error:
-            with suppress(ImporterError):
-                finish_by_error(ledger, error)
+            finish_by_error(ledger, error)
             raise
         ledger.finish_run(ExitCode.OK, json.dumps({"reason": "done"}))
 
 
 def finish_by_error(ledger: Ledger, error: BaseException) -> None:
-    """Note in the ledger that an error ended its run; raises as `Ledger.finish_run`."""
+    """Note in the ledger that an error ended its run, unless the ledger takes no note any more."""
     code, reason = ending_of(error)
-    ledger.finish_run(code, json.dumps({"reason": reason}))
+    with suppress(ImporterError):
+        ledger.finish_run(code, json.dumps({"reason": reason}))

@@ -131,8 +131,7 @@ def _opened(run: Run, has_files: bool, target: Path, account: str) -> Iterator[L
         try:
             ledger.check_account(account)
         except ImporterError as error:
-            with suppress(ImporterError):
-                finish_by_error(ledger, error)
+            finish_by_error(ledger, error)
             raise
         ledger.recover()
         finish_dead_runs(run, ledger)
