@@ -348,6 +348,17 @@ def test_word_of_an_unattended_call_beside_talk_is_rejected(program: Program, ke
     assert 'Columns Status "answered", Talk "31" do not decide' in found[1]["hint"]
 
 
+def test_code_of_an_unattended_call_beside_talk_is_rejected(program: Program, keys: Typed, tmp_path: Path) -> None:
+    """A table of codes that a person chose does not notify a call in which they talked."""
+    Path("calls.csv").write_text(CODES.replace(",0,17", ",31,17"))
+    keys(*COLUMNS, "", "7", "", "1", "2", "3", "", *REST)
+    assert program("init", "--from", "calls.csv").code == 0
+    assert program("check", "--all-rows", "--results", tmp_path / "r.csv", "calls.csv").code == 3
+    found = read_results(tmp_path / "r.csv")
+    assert [row["outcome"] for row in found] == ["rejected", "skipped", "skipped", "would_send", "skipped"]
+    assert 'Columns Cause "17", Secs "31" do not decide' in found[0]["hint"]
+
+
 def test_second_system_is_described(program: Program, keys: Typed) -> None:
     """Beside a config file only the format is made, and the next command is named."""
     assert program("init").code == 0

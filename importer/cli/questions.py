@@ -87,14 +87,14 @@ def describe(export: Path, settings: Settings) -> Path:
     own = user_folder() / "formats"
     files = {path.stem for folder in (Path(), own) for path in folder.glob("*.toml")}
     name = format_name(export.name.split(".")[0], {*catalogue.formats, *RESERVED_NAMES, *files})
-    text = draft.text(name, catalogue.causes, _settled(draft, answers))
+    text = draft.text(name, catalogue.causes, _settled(draft, catalogue.causes, answers))
     path = (Path() if text.open_points() else own) / f"{name}.toml"
     write_new(path, text.text, with_folder=True)
     load_format(path, catalogue.causes)
     return path
 
 
-def _settled(draft: Draft, answers: Answers) -> dict[str, str]:
+def _settled(draft: Draft, causes: Mapping[str, CauseTable], answers: Answers) -> dict[str, str]:
     """Return what the answers settle: by the beginnings of its lines in a draft, and by its tables."""
     layouts = draft.starts().get(answers["columns"], ())
     lines = {
@@ -125,13 +125,15 @@ def _settled(draft: Draft, answers: Answers) -> dict[str, str]:
     words = [f"{toml_text(word)} = {toml_text(meant)}" for word, meant in _meanings(answers, "outcome")]
     if below := [lines["table"]] if "table" in lines else words and ["[outcome.words]", *words]:
         told = "\n".join(("[[outcome]]", f"column = {toml_text(answers['outcome'][0])}", *below))
-        settled["[[outcome]]"] = f"{_contradicted(answers)}{told}"
+        settled["[[outcome]]"] = f"{_contradicted(causes, answers)}{told}"
     return settled
 
 
-def _contradicted(answers: Answers) -> str:
+def _contradicted(causes: Mapping[str, CauseTable], answers: Answers) -> str:
     """Return a rule that rejects rows whose word is of an unattended call though they talked, "" without any."""
-    words = [word for word, meant in _meanings(answers, "outcome") if meant not in REACHED]
+    table = causes.get("".join(answers.get("table", ())))
+    of_table = ((word, each.talked or each.otherwise) for word, each in table.words.items()) if table else ()
+    words = [word for word, meant in (*of_table, *_meanings(answers, "outcome")) if meant not in REACHED]
     if not words or answers["talk_seconds"] in ((), OPEN):
         return ""
     told = f"{answers['outcome'][0]} = {toml_text(words)}, {answers['talk_seconds'][0]} = {{ over = 0 }}"
