@@ -125,6 +125,8 @@ def test_key_that_some_objects_lack_may_be_missing(tmp_path: Path) -> None:
     objects = '[{"Who": "Lee", "Answered": "9:14"}, {"Who": "Cho"}, {"Who": "Kim", "Answered": null}]'
     made = tables(drafted(tmp_path, objects))
     assert (made["columns"], made["optional_columns"]) == ({"who": "Who"}, {"answered": "Answered"})
+    made = tables(drafted(tmp_path, '[{"Who": "Lee"}, {"Answered": "9:14"}]'))
+    assert made["columns"] == {"who": "Who", "answered": "Answered"}
 
 
 @table(("times", "seen"), CASES["times"])

@@ -154,12 +154,12 @@ class Draft:
         """Return the draft, with what a person settled in place of open lines that begin so and of such tables."""
         columns = self.columns.values()
         if any(each.header for each in columns):
-            shown, missing = [_WITH_HEADER], ["\n[optional_columns]"]
-            for each in filter(lambda column: column.header, columns):
-                is_missing = self.are_objects and each.counts.total() < self.rows
-                line = f"{each.name} = {toml_text(each.header)} # {each.shown()}"
-                (missing if is_missing else shown).append(line)
-            shown += missing
+            named = [each for each in columns if each.header]
+            # Without one that all have, nothing would be left to recognise the file by.
+            whole = [each for each in named if each.counts.total() == self.rows or not self.are_objects] or named
+            each_shown = {each.name: f"{each.name} = {toml_text(each.header)} # {each.shown()}" for each in named}
+            shown = [_WITH_HEADER, *(each_shown.pop(each.name) for each in whole)]
+            shown += ["\n[optional_columns]", *each_shown.values()]
         else:
             shown = [f"{_WITHOUT_HEADER}\ncolumns = {toml_text([each.name for each in columns])}"]
             shown += [f"# {each.name}: {each.shown()}" for each in columns]
