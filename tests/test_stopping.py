@@ -110,6 +110,31 @@ def test_signal_that_asks(account: Simulator, sending: Sending, tmp_path: Path) 
     assert ledger_counts(tmp_path) == {"accepted": 2}
 
 
+def unread() -> int:
+    """Return the writing end of a pipe that is full and that nobody reads."""
+    _, full = os.pipe()
+    os.set_blocking(full, False)
+    os.write(full, bytes(1 << 20))
+    os.set_blocking(full, True)
+    return full
+
+
+def test_signal_that_asks_where_nobody_reads(account: Simulator, tmp_path: Path) -> None:
+    """SIGUSR1 to a run whose standard error is full does not make it stand still."""
+    released = threading.Event()
+    account.script(Fault(held=released))
+    make_waiting(tmp_path / "ledger.sqlite", 2)
+    with subprocess.Popen([sys.executable, "-m", "importer", "deliver"], stderr=unread()) as process:
+        try:
+            wait_until(lambda: len(account.arrivals) == 1)
+            process.send_signal(signal.SIGUSR1)
+            released.set()
+            assert process.wait(WAIT_SECONDS) == 0
+        finally:
+            process.kill()
+    assert ledger_counts(tmp_path) == {"accepted": 2}
+
+
 @pytest.mark.parametrize("moment", [0.1, pytest.param(0.4, marks=pytest.mark.slow)])
 def test_signal_that_asks_too_early(account: Simulator, tmp_path: Path, moment: float) -> None:
     """SIGUSR1 to a run that only begins does not end it either."""
@@ -164,11 +189,7 @@ def test_failing_streams(account: Simulator, tmp_path: Path, export: Path, comma
     inputs = f"--init-ledger '{export}'" if command == "import" else ""
     words = f"{command} --json -v --results '{results}' {inputs}"
     script = f"{{ '{sys.executable}' -m importer {words}; echo $? >'{tmp_path}/code'; }} {streams}"
-    _, full = os.pipe()
-    os.set_blocking(full, False)
-    os.write(full, bytes(1 << 20))
-    os.set_blocking(full, True)
-    subprocess.run(["/bin/sh", "-c", script], timeout=60, check=False, stdin=full)
+    subprocess.run(["/bin/sh", "-c", script], timeout=60, check=False, stdin=unread())
     assert (tmp_path / "code").read_text() == "3\n"
     bad_row = [("rejected", "")] if command == "import" else []
     listed = [(row["outcome"], row["attempts"]) for row in read_results(results)]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -244,10 +245,14 @@ class Screen:
             self._is_asking = False
 
     def _show_progress(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 as `signal` calls it
-        """Write how far the run has come past the stream: the signal may have come in the middle of its write."""
+        """Write how far the run has come past the stream: the signal may have come in the middle of its write.
+
+        One that is full gets nothing: the run would stand still until somebody reads it.
+        """
         below = "" if self._bar is None else "\n"
         with suppress(OSError):
-            os.write(2, f"{below}cdr-importer: {_fields_line(self.progress())}\n".encode())
+            if select.select([], [2], [], 0)[1]:
+                os.write(2, f"{below}cdr-importer: {_fields_line(self.progress())}\n".encode())
 
     def _receipt(self, receipt: Receipt) -> None:
         if receipt.state in self._counts:
