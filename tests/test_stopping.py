@@ -135,6 +135,24 @@ def test_signal_that_asks_where_nobody_reads(account: Simulator, tmp_path: Path)
     assert ledger_counts(tmp_path) == {"accepted": 2}
 
 
+@pytest.mark.slow
+def test_standard_error_that_is_read_again() -> None:
+    """What comes after ten seconds in which nobody read is shown, with how much was left out."""
+    code = "import sys; from importer.cli.output import open_standard_streams, show; open_standard_streams(); "
+    code += "show('a', err=True); show('b', err=True); show('asks'); sys.stdin.readline(); show('c', err=True)"
+    reading, full = os.pipe()
+    os.set_blocking(full, False)
+    size = os.write(full, bytes(1 << 20))
+    os.set_blocking(full, True)
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "stderr": full}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "asks\n"
+        os.read(reading, size)
+        process.communicate("go on\n", timeout=WAIT_SECONDS)
+    assert os.read(reading, size) == b"cdr-importer: 2 lines were left out here, since nobody read them\nc\n"
+
+
 @pytest.mark.parametrize("moment", [0.1, pytest.param(0.4, marks=pytest.mark.slow)])
 def test_signal_that_asks_too_early(account: Simulator, tmp_path: Path, moment: float) -> None:
     """SIGUSR1 to a run that only begins does not end it either."""

@@ -24,6 +24,7 @@ from importer.errors import ConfigurationError, ImporterError, is_refusal
 from importer.private_files import why
 from importer.settings.credentials import is_secret
 from importer.settings.options import Settings
+from schemas.vocabulary import counted
 
 LONGEST_LINE = 2000
 NARROWEST = 6
@@ -188,12 +189,14 @@ def ask_secret(question: str) -> str:
 class StandardStream:
     """A standard stream that is silent once a write or flush of it has failed, so that the run goes on.
 
-    A standard error that stays full for `PATIENCE_SECONDS`, as of a connection that hangs, has failed. Standard
-    output may be read by a pager, and a person may have stopped a terminal.
+    A standard error that stays full for `PATIENCE_SECONDS`, as of a connection that hangs, gets nothing more until
+    somebody reads it again: a journal or pager may only be slow. Standard output, which a pager may read, and a
+    terminal, which a person may have stopped, are waited for.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._left_out = 0
 
     def __getattr__(self, name: str) -> object:
         found = getattr(self._stream, name)
@@ -202,9 +205,14 @@ class StandardStream:
     def _attempt(self, work: Callable[..., object], *texts: str) -> None:
         try:
             if any(texts) and self._stream.name == "<stderr>" and not self._stream.isatty():
-                _, may_write, _ = select.select([], [self._stream], [], PATIENCE_SECONDS)
-                if not may_write:
-                    raise TimeoutError
+                patience = 0.0 if self._left_out else PATIENCE_SECONDS
+                if not select.select([], [self._stream], [], patience)[1]:
+                    self._left_out += 1
+                    return
+                if self._left_out:
+                    lines = counted(self._left_out, "line was", "lines were")
+                    texts = (f"cdr-importer: {lines} left out here, since nobody read them\n{''.join(texts)}",)
+                    self._left_out = 0
             work(*texts)
         except (OSError, ValueError):
             # Buffered text is dropped too; the interpreter would exit with 120 for it.
