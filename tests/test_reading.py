@@ -343,10 +343,12 @@ def test_surplus_empty_cells(tmp_path: Path, tail: str, where: str) -> None:
 
 
 def test_row_torn_apart(tmp_path: Path) -> None:
-    """A row with an empty cell too many is none where the one for the start holds something else."""
+    """A row with an empty cell too many is none where its start is something else, or empty as all starts."""
     assert _fates(tmp_path, f"{HEADER}Lee,+442079460000,2/3/26 9:14,\n{ROW}") == {2: "row", 3: "row"}
     for number in ("+442079460000", "442079460000"):
         assert _fates(tmp_path, f"{HEADER}Lee,Ann,{number},\n{ROW}") == {2: "wrong_cell_count", 3: "row"}
+    assert _fates(tmp_path, f"{HEADER}a,b,,\n{ROW}") == {2: "row", 3: "row"}
+    assert _fates(tmp_path, f"{HEADER}0,a,,\n1,b,x,\n") == {2: "wrong_cell_count", 3: "wrong_cell_count"}
 
 
 @table("tail", ["", ",", ",,"])

@@ -42,7 +42,7 @@ NEIGHBOURS = 200
 LONG_CELL, MANY_ROWS = 19, 20
 """Cells of a time or a random id are so long at least; of shorter ones so many rows must have the same length."""
 
-DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\Z")
+DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
 
 CONTROLS = (b"\0", b"\x1f")
 """Bytes that no cell may hold: NUL, and the unit separator by which cells are joined further on."""
@@ -283,8 +283,12 @@ def _torn_apart(frame: pd.DataFrame, records: Records, detection: Detection) -> 
         torn |= (rows[name] != "").to_numpy() & seconds_of(rows[name]).isna().to_numpy()
     for name, layouts in zip(time.columns, column_layouts(time.formats, len(time.columns)), strict=True):
         if name in rows:
-            texts = rows[name].tolist()
-            torn |= np.array([not (DATE.match(text) or is_own(text, layouts)) for text in texts], dtype=np.bool_)
+            at = detection.positions[name]
+            samples = (plain_cell(cells[at]) for cells in detection.sample if at < len(cells))
+            # A start may be missing, unless no row has one.
+            missing = {""} if any(DATE.match(text) or is_own(text, layouts) for text in samples) else ()
+            starts = (DATE.match(text) or text in missing or is_own(text, layouts) for text in rows[name].tolist())
+            torn |= ~np.fromiter(map(bool, starts), dtype=np.bool_)
     return rows.index[torn].tolist()
 
 
