@@ -1,5 +1,6 @@
 """Preparing: rows in are outcomes out, whatever the order, the files and the chunks; nothing is invented."""
 
+import csv
 import random
 from collections import Counter
 from dataclasses import replace
@@ -117,3 +118,19 @@ def test_field_that_the_administrator_left_out(sample: str, tmp_path: Path) -> N
         (tmp_path / f"{place}.csv").write_text("".join(lines), encoding="utf-8")
         with pytest.raises(InputUnusableError):
             samples.detected(tmp_path / f"{place}.csv")
+
+
+@table(("sample", "column"), CASES["emptied"])
+def test_emptied_column(sample: str, column: str, tmp_path: Path) -> None:
+    """Where a cell is missing that tells attended calls, or whose leg it was, no call is sent anew or skipped."""
+    path = SAMPLES / sample
+    whole, rows = samples.as_it_is(path), list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+    place = rows[0].index(column)
+    cells = [",".join(f'"{cell}"' for cell in (*row[:place], "", *row[place + 1 :])) for row in rows[1:]]
+    (tmp_path / "export.csv").write_text("\n".join([",".join(rows[0]), *cells, ""]), encoding="utf-8")
+    found = samples.detected_as(tmp_path / "export.csv", samples.catalogue().formats[path.parent.name])
+    now = samples.prepared([found], samples.plan_for(path.parent.name))
+    assert not now.notified() - whole.notified()
+    sent = {call.place.line for call in whole.calls()}
+    skipped = [each for each in now.listed if isinstance(each, ResultRow) and each.outcome is Outcome.SKIPPED]
+    assert not sent & {row.place.line for row in skipped}
