@@ -243,7 +243,8 @@ def _chunk(records: Records, detection: Detection, unfinished: str) -> Chunk:
         if reason != UNFINISHED_ROW and len(record) <= LONGEST_RECORD_BYTES:
             cells = [*map(plain_cell, _cells_of(record, detection))]
             shift = len(cells) - detection.field_count
-            for tear in {0, *ids, len(cells)} if shift else {0}:  # the cells from there on are moved
+            # The cells from there on are moved; none is where only empty ones are missing at the end.
+            for tear in {0, *ids, len(cells), detection.field_count} if shift else {0}:
                 places = {name: at + shift * (at >= tear) for name, at in detection.positions.items()}
                 columns = {name: cells[at] for name, at in places.items() if 0 <= at < len(cells)}
                 guessed.append({**columns, "call.line": str(line)})
