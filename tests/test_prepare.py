@@ -126,8 +126,8 @@ def test_emptied_column(sample: str, column: str, tmp_path: Path) -> None:
     path = SAMPLES / sample
     whole, rows = samples.as_it_is(path), list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
     place = rows[0].index(column)
-    cells = [",".join(f'"{cell}"' for cell in (*row[:place], "", *row[place + 1 :])) for row in rows[1:]]
-    (tmp_path / "export.csv").write_text("\n".join([",".join(rows[0]), *cells, ""]), encoding="utf-8")
+    with (tmp_path / "export.csv").open("w", encoding="utf-8", newline="") as target:
+        csv.writer(target).writerows([rows[0], *([*row[:place], "", *row[place + 1 :]] for row in rows[1:])])
     found = samples.detected_as(tmp_path / "export.csv", samples.catalogue().formats[path.parent.name])
     now = samples.prepared([found], samples.plan_for(path.parent.name))
     assert not now.notified() - whole.notified()
