@@ -337,7 +337,7 @@ def _lists(
 ) -> Iterator[tuple[str, ...]]:
     """Step over the object at the end of ``way`` and yield the way to each list of objects in it, also far inside.
 
-    The ways to objects in the outer one, and to objects and lists in those of a list, are added to ``inside``.
+    The ways to objects, and to objects and lists in those of a list, are added to ``inside``.
     """
     for key in text.members():
         here = (*way, key)
@@ -352,7 +352,7 @@ def _lists(
                     inside |= {(*here, inner): None} if is_place and len(inside) < MOST_LISTS else {}
                     text.value()
         elif len(here) < LONGEST_WAY and text.peek() == "{":
-            inside |= {here: None} if not way and len(inside) < MOST_LISTS else {}
+            inside |= {here: None} if len(inside) < MOST_LISTS // (2 if way else 1) else {}
             yield from _lists(text, inside, paging, here)
         elif (value := text.value()) and len(paging) < MOST_LISTS and _PAGING.search(name := ".".join(here)):
             paging[name] = str(value)
