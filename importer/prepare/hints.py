@@ -94,7 +94,10 @@ def missing_status_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
     """Return for each row why nothing in it says what became of the call."""
     outcomes = rules.format.outcome
     names = [rule.column for rule in outcomes if rule.column]
-    names += [name for rule in outcomes if rule.value == "unknown" or not names for name in rule.when]
+    # What a rule for an empty cell asks besides is no reason where that cell is filled.
+    left_open = [rule.when for rule in outcomes if rule.value == "unknown"]
+    left_open = [tests for tests in left_open if not any(test.empty for test in tests.values())]
+    names += [name for tests in (left_open if names else (rule.when for rule in outcomes)) for name in tests]
     names = [*dict.fromkeys(names)]
     columns = rules.shown(names)
     origins = dict.fromkeys(origin for name in names for origin in rules.format.origins(name))
