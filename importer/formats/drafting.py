@@ -228,8 +228,7 @@ def draft_of(path: Path, settings: Settings) -> Draft:
     encoding = certain_encoding(file, asked[0]) or fallback_encoding(file, FALLBACK_ENCODINGS)
     text, is_cut = sample_text(file, encoding)
     are_objects = file.is_table and file.sheet is None
-    outline = outline_of(Sample(text, is_cut=is_cut), asked[1], has_keys=are_objects)
-    delimiter, width, header_line, header = outline
+    delimiter, width, header_line, header = outline_of(Sample(text, is_cut=is_cut), asked[1], has_keys=are_objects)
     if not delimiter:
         fault = f"{file.shown} has one column only, whichever of comma, semicolon, tab and | divides it"
         raise InputUnusableError(fault, hint=ONE_COLUMN_TODO)
