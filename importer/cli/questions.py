@@ -113,11 +113,10 @@ def _settled(draft: Draft, causes: Mapping[str, CauseTable], answers: Answers) -
         settled.setdefault("id = ", "")
     way = answers["direction"]
     rules = [(f"{way[0]} = {toml_text(word)}", meant) for word, meant in _meanings(answers, "direction")]
-    called, caller = (f"{answers[end][0]} = {{ %s }}" for end in ("customer", "agent"))
     if not way:
-        rules = [(called % "empty = false", "outgoing")]
+        rules = [(f"{answers['customer'][0]} = {{ empty = false }}", "outgoing")]
     if way == BY_ENDS:
-        called, caller = (end % "extension = true" for end in (called, caller))
+        called, caller = (f"{answers[end][0]} = {{ extension = true }}" for end in ("customer", "agent"))
         rules = [(f"{caller}, {called}", "internal"), (caller, "outgoing"), (called, "incoming")]
     if rules:
         tables = (f"[[direction]]\nwhen = {{ {test} }}\nis = {toml_text(meant)}" for test, meant in rules)

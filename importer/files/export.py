@@ -92,6 +92,11 @@ class ExportFile:
             raise self.changed()
         return source
 
+    @property
+    def has_objects(self) -> bool:
+        """Whether the table was made of JSON objects."""
+        return self.is_table and self.sheet is None
+
     def size(self) -> int:
         """Return how many bytes there are to be read, unpacked; 0 where the file is gone."""
         if self.spool is not None:

@@ -137,7 +137,7 @@ def _detect(
         ]
     encoding = export.certain_encoding(file, settings.encoding)
     text, is_cut = sample_text(file, encoding or "latin-1")
-    if not text and file.is_table and file.sheet is None:
+    if not text and file.has_objects:
         if settings.format is None:
             raise InputUnusableError(
                 f"{file.shown} is an empty list, so nothing says which system wrote it",
@@ -361,7 +361,7 @@ def _unfit(
     if not near and sample.text.lstrip("\ufeff \t\r\n").upper().startswith("INSERT INTO "):
         return sql_dump(file.shown)
     # A value with digits in a row may be a telephone number: it is not shown.
-    outline = outline_of(sample, settings.delimiter, has_keys=file.is_table and file.sheet is None)
+    outline = outline_of(sample, settings.delimiter, has_keys=file.has_objects)
     header = [cell.strip() for cell in outline.header[:12]]
     shown = ", ".join(cell[:40] for cell in header if re.fullmatch(r"[^\d\n]{1,40}\d?", cell))
     named = f"is not of format {formats[0].name}, which --format or the config file names"

@@ -157,9 +157,9 @@ class Draft:
             named = [each for each in columns if each.header]
             # Without one that all have, nothing would be left to recognise the file by.
             whole = [each for each in named if each.counts.total() == self.rows or not self.are_objects] or named
-            each_shown = {each.name: f"{each.name} = {toml_text(each.header)} # {each.shown()}" for each in named}
-            shown = [_WITH_HEADER, *(each_shown.pop(each.name) for each in whole)]
-            shown += ["\n[optional_columns]", *each_shown.values()]
+            line_of = {each.name: f"{each.name} = {toml_text(each.header)} # {each.shown()}" for each in named}
+            shown = [_WITH_HEADER, *(line_of[each.name] for each in whole), "\n[optional_columns]"]
+            shown += [line_of[each.name] for each in named if each not in whole]
         else:
             shown = [f"{_WITHOUT_HEADER}\ncolumns = {toml_text([each.name for each in columns])}"]
             shown += [f"# {each.name}: {each.shown()}" for each in columns]
@@ -227,8 +227,8 @@ def draft_of(path: Path, settings: Settings) -> Draft:
     asked = ("utf-8", ",") if file.is_table else (settings.encoding, settings.delimiter)
     encoding = certain_encoding(file, asked[0]) or fallback_encoding(file, FALLBACK_ENCODINGS)
     text, is_cut = sample_text(file, encoding)
-    are_objects = file.is_table and file.sheet is None
-    delimiter, width, header_line, header = outline_of(Sample(text, is_cut=is_cut), asked[1], has_keys=are_objects)
+    sample = Sample(text, is_cut=is_cut)
+    delimiter, width, header_line, header = outline_of(sample, asked[1], has_keys=file.has_objects)
     if not delimiter:
         fault = f"{file.shown} has one column only, whichever of comma, semicolon, tab and | divides it"
         raise InputUnusableError(fault, hint=ONE_COLUMN_TODO)
@@ -258,11 +258,11 @@ def draft_of(path: Path, settings: Settings) -> Draft:
     if not file.is_table:
         mark = {",": "comma", ";": "semicolon", "\t": "tab"}.get(delimiter, repr(delimiter))
         about = f"{encoding}, delimiter {mark}, {about}"
-    elif are_objects:
+    elif file.has_objects:
         about = "JSON objects"
     seen = f"{'the first ' if len(rows) == MOST_ROWS else ''}{counted(len(rows), 'row')}, {about}"
     delimiters = [delimiter, *(each for each in RESAVED_DELIMITERS if each != delimiter and header)]
-    return Draft(file.shown, seen, delimiters, len(rows), columns, are_objects)
+    return Draft(file.shown, seen, delimiters, len(rows), columns, file.has_objects)
 
 
 def format_name(text: str, taken: Collection[str]) -> str:
